@@ -1,0 +1,1 @@
+//! Quorum failover for replicated databases: the machine without IO, and its tokio driver.

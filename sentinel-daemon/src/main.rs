@@ -1,0 +1,3 @@
+//! The `sentinel` binary.
+
+fn main() {}
