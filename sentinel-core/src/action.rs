@@ -1,0 +1,91 @@
+//! Actions: what the leader orders an adapter to do to one instance, and what came of it.
+//!
+//! Every action carries the fencing token, an id and a deadline, is idempotent, and is read back.
+//! An adapter checks the deadline again on a connection that stands, before the first byte, and in
+//! the same transaction closes every other administrative connection to the instance (rule S6).
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ActionId, InstanceId, Member, ServiceName, Token};
+use crate::observation::{Facts, WriteQuorum};
+use crate::position::Position;
+use crate::time::Deadline;
+
+/// One order to one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Comes back with the outcome.
+    pub id: ActionId,
+    /// The service to which the instance belongs.
+    pub service: ServiceName,
+    /// The instance to act upon.
+    pub instance: InstanceId,
+    /// Fencing token of the commit that authorised the action.
+    pub token: Token,
+    /// After this instant the action must not begin, and one that has begun is [`Outcome::Unknown`].
+    pub deadline: Deadline,
+    /// What to do.
+    pub kind: ActionKind,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActionKind {
+    /// Stop receiving from anybody, keep the position and the lineage. On a primary: stop being one.
+    /// Executed also when the instance is found frozen (rule S5).
+    Freeze,
+    /// Receive from this primary again after an aborted failover.
+    Unfreeze {
+        /// The primary that stays.
+        primary: InstanceId,
+    },
+    /// Put this write quorum in force on the primary, and cut its clients' connections.
+    Configure {
+        /// What to put in force.
+        quorum: WriteQuorum,
+    },
+    /// Put this write quorum in force, read it back, then become primary.
+    Promote {
+        /// Refused unless this incarnation is read on the very connection that promotes (rule S4).
+        expect: Member,
+        /// Refused unless this position is read there too.
+        position: Position,
+        /// The write quorum of the new primary (rule S9).
+        quorum: WriteQuorum,
+    },
+    /// Stop being a primary and receive from this one; first save what only this instance has.
+    Demote {
+        /// The authorised primary.
+        primary: InstanceId,
+    },
+    /// Receive from this primary.
+    Repoint {
+        /// The authorised primary.
+        primary: InstanceId,
+    },
+}
+
+impl ActionKind {
+    /// One word for logs and reports.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Freeze => "freeze",
+            Self::Unfreeze { .. } => "unfreeze",
+            Self::Configure { .. } => "configure",
+            Self::Promote { .. } => "promote",
+            Self::Demote { .. } => "demote",
+            Self::Repoint { .. } => "repoint",
+        }
+    }
+}
+
+/// What came of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Executed, and read back: these facts were read after it, on the same connection.
+    Done(Box<Facts>),
+    /// Not executed, for certain. The text names the cause and holds no secret.
+    Refused(String),
+    /// Executed or not: nobody knows. Resolved by reading, never assumed to have failed.
+    Unknown(String),
+}

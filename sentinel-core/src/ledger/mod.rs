@@ -1,0 +1,8 @@
+//! What is agreed: the Raft log, and the table of services that it makes.
+
+pub mod state;
+
+pub use state::{
+    Answer, Change, Decision, HISTORY_MAX, HistoryEntry, INSTANCES_MAX, Proposal, QuorumConfig,
+    ServiceState, Stage, Table,
+};
