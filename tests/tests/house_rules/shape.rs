@@ -1,4 +1,5 @@
-//! Judges the shape of a source file: length, header, name, unfinished parts, and what a `mod.rs` may hold.
+//! Judges the shape of a source file: length, header, name, unfinished parts, boolean parameters, and what a `mod.rs`
+//! may hold.
 //!
 //! Looks at one file at a time. Does not know which crate may use which.
 
@@ -120,6 +121,36 @@ pub(crate) fn forbidden_name(files: &[File]) -> Vec<Violation> {
     found
 }
 
+/// A call `stop(true)` does not say what is true. Clippy counts booleans, and cannot tell public functions from others.
+pub(crate) fn boolean_parameter(files: &[File]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for file in files {
+        let lines: Vec<_> = file.code_lines().collect();
+        for (position, (index, line)) in lines.iter().enumerate() {
+            let line = line.trim_start();
+            if !(line.starts_with("pub ") && line.contains("fn ")) {
+                continue;
+            }
+            let rest = lines[position..]
+                .iter()
+                .map(|(_, line)| *line)
+                .collect::<Vec<_>>()
+                .join(" ");
+            let signature = rest.split(['{', ';']).next().unwrap_or_default();
+            let parameters = signature
+                .rsplit_once("->")
+                .map_or(signature, |(parameters, _)| parameters);
+            if parameters.contains(": bool") {
+                found.push(file.violation(
+                    *index,
+                    "a boolean parameter in a public function; name the two cases in an enum",
+                ));
+            }
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +219,17 @@ mod tests {
             [3, 4, 5]
         );
         assert_eq!(logic_in_mod_rs(&planted("a/src/b.rs", bad)), []);
+    }
+
+    #[test]
+    fn boolean_parameter_can_fail() {
+        let bad = "pub fn a(b: bool) {}\npub async fn c(\n    d: u8,\n    e: bool,\n) -> u8 {\n";
+        assert_eq!(
+            lines_of(&boolean_parameter(&planted("a/src/b.rs", bad))),
+            [1, 2]
+        );
+        let good = "fn a(b: bool) {}\npub fn c(d: u8) -> bool { let e: bool = f; }\npub struct G { pub h: bool }\n";
+        assert_eq!(boolean_parameter(&planted("a/src/b.rs", good)), []);
     }
 
     #[test]
