@@ -144,24 +144,31 @@ impl ServiceSettings {
 
     /// Refuses what could never work with so many voters.
     pub fn validate(&self, voters: usize) -> Result<(), SettingsError> {
-        let fail = |field: &'static str, problem: String, remedy: &'static str| {
-            Err(SettingsError {
-                service: Some(self.name.clone()),
-                field,
-                problem,
-                remedy,
-            })
-        };
-        let ms = |duration: Duration| format!("{} ms", duration.as_millis());
+        self.validate_pace()?;
+        self.validate_replicas()?;
+        if let Some(quorum) = self.quorum
+            && (quorum == 0 || quorum as usize > voters)
+        {
+            return self.refuse(
+                "quorum",
+                format!("is {quorum} with {voters} voters"),
+                "use 1 to the number of voters",
+            );
+        }
+        Ok(())
+    }
+
+    /// Where and how fast the service is watched.
+    fn validate_pace(&self) -> Result<(), SettingsError> {
         if self.seeds.is_empty() {
-            return fail(
+            return self.refuse(
                 "instances",
                 "is empty".into(),
                 "name at least the primary, as host:port",
             );
         }
         if self.probe_every < Duration::from_millis(10) {
-            return fail(
+            return self.refuse(
                 "probe_every",
                 format!("is {}", ms(self.probe_every)),
                 "use 10 ms or more",
@@ -173,7 +180,7 @@ impl ServiceSettings {
                 ms(self.down_after),
                 ms(self.probe_every)
             );
-            return fail(
+            return self.refuse(
                 "down_after",
                 problem,
                 "raise down_after or lower probe_every",
@@ -185,7 +192,7 @@ impl ServiceSettings {
                 ms(self.refused_after),
                 ms(self.down_after)
             );
-            return fail(
+            return self.refuse(
                 "refused_after",
                 problem,
                 "lower it; refusal is the stronger evidence",
@@ -194,47 +201,61 @@ impl ServiceSettings {
         if self.action_deadline < Duration::from_millis(20)
             || self.action_deadline > Duration::from_secs(5)
         {
-            return fail(
+            return self.refuse(
                 "action_deadline",
                 format!("is {}", ms(self.action_deadline)),
                 "use 20 ms to 5 s",
             );
         }
+        Ok(())
+    }
+
+    /// How many replicas a write needs, and how they catch up.
+    fn validate_replicas(&self) -> Result<(), SettingsError> {
         if self.min_replicas == 0 {
-            return fail(
+            return self.refuse(
                 "min_replicas",
                 "is 0".into(),
                 "use 1 or more; with 0 an acknowledged write has one copy",
             );
         }
         if self.ack_lag_max < Duration::from_secs(1) || self.ack_lag_max.subsec_nanos() != 0 {
-            return fail(
+            return self.refuse(
                 "ack_lag_max",
                 format!("is {}", ms(self.ack_lag_max)),
                 "use whole seconds, 1 s or more",
             );
         }
         if self.parallel_syncs == 0 {
-            return fail("parallel_syncs", "is 0".into(), "use 1 or more");
+            return self.refuse("parallel_syncs", "is 0".into(), "use 1 or more");
         }
         if self.restart_delay < Duration::from_secs(1) || self.restart_delay.subsec_nanos() != 0 {
-            return fail(
+            return self.refuse(
                 "restart_delay",
                 format!("is {}", ms(self.restart_delay)),
                 "use whole seconds, 1 s or more",
             );
         }
-        if let Some(quorum) = self.quorum
-            && (quorum == 0 || quorum as usize > voters)
-        {
-            return fail(
-                "quorum",
-                format!("is {quorum} with {voters} voters"),
-                "use 1 to the number of voters",
-            );
-        }
         Ok(())
     }
+
+    fn refuse(
+        &self,
+        field: &'static str,
+        problem: String,
+        remedy: &'static str,
+    ) -> Result<(), SettingsError> {
+        Err(SettingsError {
+            service: Some(self.name.clone()),
+            field,
+            problem,
+            remedy,
+        })
+    }
+}
+
+fn ms(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
 }
 
 impl NodeSettings {
