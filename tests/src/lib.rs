@@ -1,1 +1,4 @@
-//! Support for the tests.
+//! Support for the tests: real servers, and waiting for conditions with a bound.
+
+pub mod redis_server;
+pub mod wait;
