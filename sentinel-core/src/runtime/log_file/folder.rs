@@ -1,0 +1,168 @@
+//! The data folder: made once, held by one process, with the node's identity in it.
+//!
+//! Does not know what else is kept there; whoever holds a [`DataFolder`] is alone in it.
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::durable::{sync_contents, sync_names};
+use super::error::LogError;
+
+const MYID_DIGITS: usize = 40;
+
+/// A data folder that this process alone uses, until the value is dropped.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    myid: String,
+    /// Holds the lock; the kernel gives it back when the process ends, however it ends.
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder if there is none, takes its lock, and reads or draws the node's identity.
+    pub fn open(path: &Path) -> Result<Self, LogError> {
+        make_folder(path)?;
+        let lock = lock(path)?;
+        let myid = match fs::read_to_string(path.join("myid")) {
+            Ok(text) => known_identity(path, &text)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => new_identity(path)?,
+            Err(error) => return Err(LogError::io("reading", path.join("myid"))(error)),
+        };
+        Ok(Self {
+            path: path.into(),
+            myid,
+            _lock: lock,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// 40 hex digits that stay the same for the life of the folder.
+    pub fn myid(&self) -> &str {
+        &self.myid
+    }
+}
+
+/// Makes a folder that only its owner can look into, with its name durable. One that exists stays as it is.
+pub(super) fn make_folder(path: &Path) -> Result<(), LogError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(LogError::io("creating", path))?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_names(parent),
+        Some(_) | None => sync_names(Path::new(".")),
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, LogError> {
+    let path = folder.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(LogError::io("opening", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LogError::InUse {
+            folder: folder.into(),
+        }),
+        Err(TryLockError::Error(error)) => Err(LogError::io("locking", path)(error)),
+    }
+}
+
+fn known_identity(folder: &Path, text: &str) -> Result<String, LogError> {
+    let digits = text.trim_end();
+    let is_digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    if digits.len() == MYID_DIGITS && digits.bytes().all(is_digit) {
+        return Ok(digits.into());
+    }
+    Err(LogError::Identity {
+        file: folder.join("myid"),
+    })
+}
+
+/// Written under another name first: a crash in between must not leave half an identity.
+fn new_identity(folder: &Path) -> Result<String, LogError> {
+    let digits =
+        rand::random::<[u8; MYID_DIGITS / 2]>()
+            .iter()
+            .fold(String::new(), |mut text, byte| {
+                write!(text, "{byte:02x}").expect("writing to a string does not fail");
+                text
+            });
+    let unfinished = folder.join("myid.new");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&unfinished)
+        .map_err(LogError::io("creating", &unfinished))?;
+    file.write_all(format!("{digits}\n").as_bytes())
+        .map_err(LogError::io("writing", &unfinished))?;
+    sync_contents(&file, &unfinished)?;
+    fs::rename(&unfinished, folder.join("myid")).map_err(LogError::io("renaming", &unfinished))?;
+    sync_names(folder)?;
+    Ok(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_identity_is_drawn_once_and_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data/of/s1");
+        let first = DataFolder::open(&path).unwrap().myid().to_owned();
+        assert_eq!(DataFolder::open(&path).unwrap().myid(), first);
+        assert_eq!(first.len(), 40);
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&path.join("myid")), 0o600);
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataFolder::open(folder.path()).unwrap();
+        let error = DataFolder::open(folder.path()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "data folder {} is in use by another process: stop it, or give each node its own data_dir",
+                folder.path().display()
+            )
+        );
+        drop(first);
+        DataFolder::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn half_an_identity_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("myid"), "abc\n").unwrap();
+        let error = DataFolder::open(folder.path()).unwrap_err();
+        assert!(matches!(error, LogError::Identity { .. }));
+    }
+}
