@@ -1,5 +1,9 @@
-//! The daemon.
+//! The daemon: settings, command line, endpoints, and the adapters that this build has.
+//!
+//! Judges nothing: decisions are the core's, facts the adapters'.
 
 pub mod api;
+pub mod engines;
 pub mod resp;
+pub mod settings;
 pub mod source;
