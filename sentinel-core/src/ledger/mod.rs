@@ -1,5 +1,8 @@
 //! What is agreed: the Raft log, and the table of services that it makes.
 
+mod memory_log;
+pub mod raft;
+mod raft_message;
 pub mod state;
 
 pub use state::{
