@@ -3,7 +3,11 @@
 //! Judges nothing: decisions are the core's, facts the adapters'.
 
 pub mod api;
+pub mod cli;
+mod client;
 pub mod engines;
+pub mod exit;
+mod output;
 pub mod resp;
 pub mod settings;
 pub mod source;

@@ -1,3 +1,5 @@
 //! The `sentinel` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sentinel_daemon::cli::main()
+}

@@ -12,7 +12,8 @@ use sentinel_core::time::Instant;
 use tokio::sync::broadcast;
 
 /// What a stale node answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum StaleAnswers {
     /// Its last committed table, marked as stale where the protocol has room for a mark.
     #[default]

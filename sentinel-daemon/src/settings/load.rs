@@ -17,8 +17,9 @@ use super::relations;
 use super::secret::{
     Secret, SecretError, read_cluster_key, read_secret_file, read_secret_variable,
 };
-use super::shape::{FileShape, ListenShape, NodeShape, ServiceShape, StaleAnswers, TimingShape};
+use super::shape::{FileShape, ListenShape, NodeShape, ServiceShape, TimingShape};
 use super::values::{DurationText, InstanceText, ListenText};
+use crate::source::StaleAnswers;
 
 /// Where peers connect unless the file says otherwise.
 pub(super) const PEER_DEFAULT: &str = "127.0.0.1:26380";
@@ -247,6 +248,11 @@ fn assemble(file: &Path, shape: FileShape, places: Places) -> Settings {
         warnings: Vec::new(),
         places,
     }
+}
+
+/// Where HTTP is answered unless the file says otherwise.
+pub fn http_default() -> SocketAddr {
+    listen(&ListenShape::default()).http
 }
 
 fn listen(shape: &ListenShape) -> Listen {

@@ -11,10 +11,11 @@ mod values;
 
 pub use error::{SettingsFailure, SettingsProblem};
 pub use fields::{Field, fields};
+pub use load::http_default;
 pub use load::{Announce, GuardedService, Listen, PasswordSource, Secrets, Security, Settings};
 pub use place::Line;
 pub use secret::{Secret, SecretError};
-pub use shape::StaleAnswers;
+pub use values::check_name;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::secret::Secret;
 use super::values::{DurationText, InstanceText, ListenText, NameText};
+use crate::source::StaleAnswers;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -41,16 +42,6 @@ pub(super) struct NodeShape {
     pub(super) stale_answers: Option<StaleAnswers>,
     pub(super) announce_resp: Option<InstanceText>,
     pub(super) announce_http: Option<InstanceText>,
-}
-
-/// What a node that has lost the leader says of the primary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StaleAnswers {
-    /// The last committed answer, marked stale where the protocol has room for it.
-    Serve,
-    /// Nothing: null, or 503.
-    Refuse,
 }
 
 /// `[listen]`.

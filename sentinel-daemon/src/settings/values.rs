@@ -98,6 +98,11 @@ fn read_instance(text: &str) -> Result<InstanceId, String> {
         .map_err(|error: sentinel_core::id::AddressError| error.to_string())
 }
 
+/// Says why a text is no name of a cluster, node or service.
+pub fn check_name(text: &str) -> Result<(), String> {
+    read_name(text).map(drop)
+}
+
 fn read_name(text: &str) -> Result<String, String> {
     let allowed =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');

@@ -1,0 +1,93 @@
+//! The grammar of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Quorum failover for replicated databases.
+#[derive(Debug, Parser)]
+#[command(name = "sentinel", version, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or settings, 3 no quorum or node unreachable, \
+                        4 no primary, 5 an acknowledged write was lost."
+)]
+pub(super) struct Args {
+    /// Node to ask: http://HOST:PORT. Otherwise the one in --config, or http://127.0.0.1:26381
+    #[arg(
+        long,
+        global = true,
+        env = "SENTINEL_NODE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(super) node: Option<String>,
+    /// Print one JSON object or array for machines
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check a settings file; start nothing
+    Check {
+        /// The node's settings
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show how the services are
+    Status {
+        /// This one only
+        service: Option<String>,
+        #[command(flatten)]
+        settings: SettingsArg,
+    },
+    /// Print the primary as host:port
+    Primary {
+        /// The service
+        service: String,
+        #[command(flatten)]
+        settings: SettingsArg,
+    },
+    /// Show what was decided and why, and why nothing is
+    Explain {
+        /// The service
+        service: String,
+        #[command(flatten)]
+        settings: SettingsArg,
+    },
+    /// Print how many votes a number of voters needs, and how many failures it tolerates
+    Quorum {
+        /// Number of voters; 1 to 9 when absent
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        voters: Option<u32>,
+    },
+}
+
+/// Where the address of the node to ask may come from.
+#[derive(Debug, clap::Args)]
+pub(super) struct SettingsArg {
+    /// Settings of the node to ask, for its HTTP address
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// What a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Lines for people.
+    Text,
+    /// JSON for machines.
+    Json,
+}
+
+impl Args {
+    pub(super) fn format(&self) -> Format {
+        if self.json {
+            Format::Json
+        } else {
+            Format::Text
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `sentinel check --config FILE`: reads the settings and every file that they name, and says what they mean.
+//!
+//! Starts nothing and binds nothing. The data folder is looked at, not opened: a running node holds it.
+
+use std::path::Path;
+
+use sentinel_core::config::NodeRole;
+use serde::Serialize;
+
+use super::age::counted;
+use super::args::Format;
+use super::failure::Failure;
+use super::quorum;
+use crate::exit::ExitCode;
+use crate::output;
+use crate::settings::{GuardedService, PasswordSource, Settings};
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    cluster: String,
+    node: String,
+    role: NodeRole,
+    voters: usize,
+    majority: usize,
+    services: Vec<String>,
+    warnings: Vec<String>,
+}
+
+pub(super) fn run(file: &Path, format: Format) -> Result<ExitCode, Failure> {
+    let settings = Settings::load(file)?;
+    settings.secrets()?;
+    let mut warnings = settings.warnings.clone();
+    warnings.extend(data_folder(&settings.data_dir)?);
+    match format {
+        Format::Text => lines(&settings)
+            .iter()
+            .for_each(|line| output::result(line)),
+        Format::Json => output::json(&report(&settings, &warnings)),
+    }
+    for (index, warning) in warnings.iter().enumerate() {
+        output::note(&format!("warning {}: {warning}", index + 1));
+    }
+    Ok(ExitCode::Done)
+}
+
+/// Refuses a data folder into which nothing can be written; warns of one that is not there yet.
+fn data_folder(folder: &Path) -> Result<Option<String>, Failure> {
+    if !folder.exists() {
+        return Ok(Some(format!(
+            "`data_dir` {} does not exist yet; `sentinel run` makes it",
+            folder.display()
+        )));
+    }
+    match tempfile::tempfile_in(folder) {
+        Ok(_removed_when_dropped) => Ok(None),
+        Err(error) => Err(Failure::new(
+            ExitCode::Usage,
+            format!(
+                "`data_dir` {}: nothing can be written into it: {error}",
+                folder.display()
+            ),
+            "make it a folder that the user of `sentinel run` owns",
+        )),
+    }
+}
+
+fn report(settings: &Settings, warnings: &[String]) -> Report {
+    let voters = settings.voters.len();
+    Report {
+        file: settings.file.display().to_string(),
+        cluster: settings.node.cluster.to_string(),
+        node: settings.node.name.to_string(),
+        role: settings.node.role,
+        voters,
+        majority: quorum::majority(voters),
+        services: settings
+            .services
+            .iter()
+            .map(|service| service.settings.name.to_string())
+            .collect(),
+        warnings: warnings.to_vec(),
+    }
+}
+
+fn lines(settings: &Settings) -> Vec<String> {
+    let node = &settings.node;
+    let voters = settings.voters.len();
+    let role = match node.role {
+        NodeRole::Voter => "voter",
+        NodeRole::Observer => "observer",
+    };
+    let mut lines = vec![
+        format!("{}: usable", settings.file.display()),
+        format!(
+            "  cluster {}, node {} ({role}); {}, {} decide, {} may fail",
+            node.cluster,
+            node.name,
+            counted(voters, "voter"),
+            quorum::majority(voters),
+            quorum::failures_tolerated(voters)
+        ),
+        format!(
+            "  peers on {}, Sentinel protocol on {}, HTTP on {}",
+            settings.listen.peer, settings.listen.resp, settings.listen.http
+        ),
+        format!("  data in {}", settings.data_dir.display()),
+        match &settings.security.cluster_key_file {
+            Some(file) => format!("  peers prove the key in {}", file.display()),
+            None => "  peers prove no key, so they are on this machine".to_owned(),
+        },
+    ];
+    lines.extend(settings.services.iter().map(service_line));
+    lines
+}
+
+fn service_line(service: &GuardedService) -> String {
+    let settings = &service.settings;
+    let seeds: Vec<String> = settings.seeds.iter().map(ToString::to_string).collect();
+    let login = match (&service.username, &service.password) {
+        (_, None) => "no password".to_owned(),
+        (user, Some(source)) => {
+            let user = user.as_deref().unwrap_or("the default user");
+            match source {
+                PasswordSource::File(file) => format!("{user}, password in {}", file.display()),
+                PasswordSource::Environment(variable) => {
+                    format!("{user}, password in ${variable}")
+                }
+                PasswordSource::Literal(_) => format!("{user}, password in the settings"),
+            }
+        }
+    };
+    format!(
+        "  service {} ({}) at {}: a write needs {} of its replicas; down after {} of silence; {login}",
+        settings.name,
+        settings.engine,
+        seeds.join(", "),
+        settings.min_replicas,
+        humantime::format_duration(settings.down_after),
+    )
+}

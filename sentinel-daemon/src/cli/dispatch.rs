@@ -1,0 +1,57 @@
+//! From the command line to the command, and from its end to the exit code.
+
+use std::process;
+
+use clap::Parser as _;
+
+use super::args::{Args, Command};
+use super::failure::Failure;
+use super::{check, explain, primary, quorum, status};
+use crate::exit::ExitCode;
+use crate::output;
+
+/// Runs the command that the process was started with.
+pub fn main() -> process::ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return refuse(&error).into(),
+    };
+    match run(args) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            failure.report();
+            failure.code.into()
+        }
+    }
+}
+
+/// Help and version are results; everything else that clap says is an error of usage.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let text = text.trim_end();
+    if error.use_stderr() {
+        output::note(&text.replace("For more information, try '--help'.", "hint: try '--help'"));
+        ExitCode::Usage
+    } else {
+        output::result(text);
+        ExitCode::Done
+    }
+}
+
+fn run(args: Args) -> Result<ExitCode, Failure> {
+    let format = args.format();
+    let node = args.node;
+    match args.command {
+        Command::Check { config } => check::run(&config, format),
+        Command::Status { service, settings } => {
+            status::run(service.as_deref(), node.as_deref(), &settings, format)
+        }
+        Command::Primary { service, settings } => {
+            primary::run(&service, node.as_deref(), &settings, format)
+        }
+        Command::Explain { service, settings } => {
+            explain::run(&service, node.as_deref(), &settings, format)
+        }
+        Command::Quorum { voters } => Ok(quorum::run(voters, format)),
+    }
+}

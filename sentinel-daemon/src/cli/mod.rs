@@ -1,0 +1,15 @@
+//! The command line: one file for each command, and what they share.
+
+mod age;
+mod args;
+mod ask;
+mod check;
+mod dispatch;
+mod explain;
+mod failure;
+mod primary;
+mod quorum;
+mod status;
+
+pub use dispatch::main;
+pub use failure::Failure;

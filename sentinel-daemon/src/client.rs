@@ -1,0 +1,180 @@
+//! Asks a node over HTTP. Blocking, with one deadline for the whole answer.
+//!
+//! Knows how an answer arrives, and not what it means. Follows no redirect and uses no proxy: a node is asked directly.
+
+use std::time::Duration;
+
+use sentinel_core::id::InstanceId;
+use serde::de::DeserializeOwned;
+use ureq::http::StatusCode;
+
+use crate::api::ErrorJson;
+
+/// How long one answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest answer in bytes.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A node to ask.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    node: InstanceId,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// What the user gave is no address of a node.
+    #[error("`{given}` is no address of a node: {problem}")]
+    Address {
+        /// As given.
+        given: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nobody answered in time.
+    #[error("node {node} cannot be reached ({problem}): start it, or name another one with --node")]
+    Unreachable {
+        /// The node that was asked.
+        node: InstanceId,
+        /// What the network said.
+        problem: String,
+    },
+    /// Something answered that is no node of ours, or one of another version.
+    #[error(
+        "{node} gave an answer that is not understood ({problem}): name a node's listen.http with --node"
+    )]
+    Foreign {
+        /// Who was asked.
+        node: InstanceId,
+        /// What is wrong with the answer.
+        problem: String,
+    },
+    /// The node answered that it cannot do it.
+    #[error("{error}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// What is wrong, in the node's words.
+        error: String,
+        /// What to do, in the node's words.
+        hint: String,
+    },
+}
+
+impl Client {
+    /// A client of the node at this address.
+    pub(crate) fn new(node: InstanceId) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(ANSWER_TIMEOUT))
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .build()
+            .new_agent();
+        Self { agent, node }
+    }
+
+    /// A client of the node at `http://HOST:PORT`, or `HOST:PORT` for short.
+    pub(crate) fn at(url: &str) -> Result<Self, ClientError> {
+        let address = |problem: String| ClientError::Address {
+            given: url.to_owned(),
+            problem,
+        };
+        if url.starts_with("https://") {
+            return Err(address("nodes answer http, not https".to_owned()));
+        }
+        let bare = url.strip_prefix("http://").unwrap_or(url);
+        let bare = bare.strip_suffix('/').unwrap_or(bare);
+        let node = bare
+            .parse()
+            .map_err(|error: sentinel_core::id::AddressError| address(error.to_string()))?;
+        Ok(Self::new(node))
+    }
+
+    /// Who is asked.
+    pub(crate) fn node(&self) -> &InstanceId {
+        &self.node
+    }
+
+    /// Asks for the object at a path.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let mut response = self
+            .agent
+            .get(format!("http://{}{path}", self.node))
+            .call()
+            .map_err(|error| self.unanswered(&error))?;
+        let status = response.status();
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_to_vec()
+            .map_err(|error| self.unanswered(&error))?;
+        let foreign = |error: serde_json::Error| ClientError::Foreign {
+            node: self.node.clone(),
+            problem: format!("HTTP status {status}, {error}"),
+        };
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&body).map_err(foreign);
+        }
+        let refusal: ErrorJson = serde_json::from_slice(&body).map_err(foreign)?;
+        Err(ClientError::Refused {
+            status: status.as_u16(),
+            error: refusal.error,
+            hint: refusal.hint,
+        })
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an enum of somebody else's that grows; every other cause is shown as it is"
+    )]
+    fn unanswered(&self, error: &ureq::Error) -> ClientError {
+        let node = self.node.clone();
+        match error {
+            ureq::Error::Timeout(_) => ClientError::Unreachable {
+                node,
+                problem: format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+            },
+            ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
+                ClientError::Unreachable {
+                    node,
+                    problem: "nothing listens there".to_owned(),
+                }
+            }
+            ureq::Error::Protocol(_) | ureq::Error::BodyExceedsLimit(_) => ClientError::Foreign {
+                node,
+                problem: error.to_string(),
+            },
+            other => ClientError::Unreachable {
+                node,
+                problem: other.to_string(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_named_in_three_ways() {
+        for given in ["http://h:1", "http://h:1/", "h:1"] {
+            assert_eq!(Client::at(given).unwrap().node(), &InstanceId::new("h", 1));
+        }
+        assert_eq!(
+            Client::at("https://h:1").unwrap_err().to_string(),
+            "`https://h:1` is no address of a node: nodes answer http, not https"
+        );
+        assert_eq!(
+            Client::at("http://h").unwrap_err().to_string(),
+            "`http://h` is no address of a node: `h` has no port; write host:port, for example 10.0.0.21:6379"
+        );
+    }
+}
