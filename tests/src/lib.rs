@@ -1,4 +1,5 @@
 //! Support for the tests: real servers, and waiting for conditions with a bound.
 
+pub mod binary;
 pub mod redis_server;
 pub mod wait;
