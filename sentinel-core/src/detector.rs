@@ -6,6 +6,7 @@
 //!
 //! Rejected: counting missed probes, because the pace of probes changes under load.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,17 @@ pub enum Evidence {
     Restarted,
     /// It answers, in the authorised incarnation, and says that it is no primary.
     NotPrimary,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Silence => "silence",
+            Self::Refusal => "refusal",
+            Self::Restarted => "restarted",
+            Self::NotPrimary => "not primary",
+        })
+    }
 }
 
 /// Invariants: `answered` never moves back; `refusals` counts refusals since the last answer.
@@ -127,20 +139,24 @@ impl Detector {
         }
     }
 
-    /// When the judgement may change without further evidence.
-    pub fn wakes_at(&self) -> Instant {
+    /// The next instant after `now` at which the judgement may change without further evidence.
+    pub fn changes_at(&self, now: Instant) -> Option<Instant> {
         let base = self.answered.unwrap_or(self.watched_since);
-        let silent = base + self.down_after;
-        let refused = self
-            .refused_first
-            .filter(|_| self.refusals >= REFUSALS_MIN)
-            .map(|first| first + self.refused_after);
-        refused.map_or(silent, |refused| refused.min(silent))
+        let refused = self.refused_first.map(|first| first + self.refused_after);
+        [
+            Some(base + self.late_after),
+            Some(base + self.down_after),
+            refused,
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > now)
+        .min()
     }
 
     /// Whether refusals have begun that are not evidence yet, so that the next probe should come soon.
-    pub fn is_refused(&self) -> bool {
-        self.refusals > 0
+    pub fn refusal_is_open(&self) -> bool {
+        self.refusals > 0 && self.refusals <= REFUSALS_MIN + 1
     }
 }
 

@@ -10,15 +10,21 @@ pub mod config;
 pub mod detector;
 pub mod discovery;
 pub mod event;
+pub mod failover;
 pub mod id;
 pub mod ledger;
+pub mod monitor;
 pub mod observation;
 pub mod peer;
 pub mod planted;
 pub mod position;
+pub mod quorum;
+pub mod ranking;
 pub mod reason;
 pub mod sentinel;
 pub mod time;
+pub mod timers;
+pub mod vote;
 
 #[cfg(feature = "runtime")]
 pub mod runtime;

@@ -68,6 +68,11 @@ impl Bugs {
         }
     }
 
+    /// Whether none is planted: only then are plans checked a second time.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether this one is planted; always false without the feature.
     #[cfg(feature = "planted-bugs")]
     pub fn has(&self, bug: Bug) -> bool {

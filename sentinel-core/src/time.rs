@@ -27,6 +27,12 @@ impl Instant {
         self.0
     }
 
+    /// The instant so long before this one; `None` before the origin.
+    pub fn before(self, duration: Duration) -> Option<Self> {
+        let nanos = u64::try_from(duration.as_nanos()).ok()?;
+        self.0.checked_sub(nanos).map(Self)
+    }
+
     /// Time from `earlier` until this instant; zero when `earlier` lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

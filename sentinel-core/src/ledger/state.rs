@@ -41,8 +41,8 @@ pub struct ServiceState {
     pub chain: Chain,
     /// No candidate below this is promoted (rule S2).
     pub floor: Offset,
-    /// Instances told to promote in an epoch that did not complete (rule S10).
-    pub told: BTreeSet<InstanceId>,
+    /// Instances told to promote in an epoch that did not complete, in the incarnation that was told (rule S10).
+    pub told: BTreeMap<InstanceId, Incarnation>,
     /// All known instances.
     pub instances: BTreeSet<InstanceId>,
     /// What discovery answers: the primary of the last completed change, and its epoch.
@@ -198,6 +198,11 @@ pub enum Decision {
         /// The member in its new incarnation.
         member: Member,
     },
+    /// The primary's engine goes on with the same history under another name.
+    Rename {
+        /// The new lineage, and where the primary was when it was first seen.
+        position: Position,
+    },
     /// The primary has this write quorum in force, which is none of ours: it counts from now on, until it is replaced.
     Acknowledge {
         /// As read on the primary; members without a known incarnation never count as frozen.
@@ -242,6 +247,7 @@ impl Decision {
             } => "adjust",
             Self::FinishChange => "finish_change",
             Self::Readmit { .. } => "readmit",
+            Self::Rename { .. } => "rename",
             Self::Acknowledge { .. } => "acknowledge",
         }
     }

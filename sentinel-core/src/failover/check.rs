@@ -1,0 +1,162 @@
+//! Reads a decision once more, before it is proposed, by another way of counting.
+//!
+//! Knows the rules of `docs/safety.md` and nothing of how the plan was made. A decision that it refuses is a bug
+//! of ours: it is not proposed, and an alarm says so.
+
+use crate::failover::plan::Sight;
+use crate::ledger::{Decision, QuorumConfig, Stage};
+
+/// Why a decision must not be proposed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// The decision does not fit the stage.
+    #[error("`{decision}` does not fit the stage of the service")]
+    Stage {
+        /// The decision in a word.
+        decision: &'static str,
+    },
+    /// Enough members are left unfrozen to acknowledge a write.
+    #[error(
+        "write quorum {version} still has {open} members that nobody froze, {k} can acknowledge"
+    )]
+    NotSealed {
+        /// Which write quorum.
+        version: crate::id::Token,
+        /// Members not frozen.
+        open: usize,
+        /// How many acknowledge.
+        k: u32,
+    },
+    /// The target is not the best frozen member, or not eligible.
+    #[error("the target {0}")]
+    Target(&'static str),
+    /// The new write quorum has somebody who was not frozen, or the target.
+    #[error("the new write quorum has a member that was not frozen in this epoch")]
+    Members,
+    /// The write quorum would be too small, or the change does too much.
+    #[error("the change {0}")]
+    Change(&'static str),
+}
+
+/// Whether the decision keeps the rules.
+pub fn check(sight: &Sight<'_>, decision: &Decision) -> Result<(), CheckError> {
+    if !sight.bugs.is_empty() {
+        return Ok(());
+    }
+    let stage = &sight.state.stage;
+    let fits = match decision {
+        Decision::Add(_) => false,
+        Decision::Discover { .. } | Decision::Readmit { .. } => true,
+        Decision::Adopt { .. } => matches!(stage, Stage::Unadopted | Stage::Steady),
+        Decision::Freeze => matches!(
+            stage,
+            Stage::Steady | Stage::Repointing | Stage::Promoting { .. }
+        ),
+        Decision::Abort => *stage == Stage::Freezing && sight.state.told.is_empty(),
+        Decision::Promote { .. } => *stage == Stage::Freezing,
+        Decision::Promoted { .. } => matches!(stage, Stage::Promoting { .. }),
+        Decision::Complete => *stage == Stage::Repointing,
+        Decision::Change { .. }
+        | Decision::FinishChange
+        | Decision::Acknowledge { .. }
+        | Decision::Rename { .. } => *stage == Stage::Steady,
+    };
+    if !fits {
+        return Err(CheckError::Stage {
+            decision: decision.word(),
+        });
+    }
+    match decision {
+        Decision::Promote { .. } => promote(sight, decision),
+        Decision::Change { members, k, .. } => change(sight, members.len(), *k),
+        Decision::Add(_)
+        | Decision::Discover { .. }
+        | Decision::Adopt { .. }
+        | Decision::Freeze
+        | Decision::Abort
+        | Decision::Promoted { .. }
+        | Decision::Complete
+        | Decision::FinishChange
+        | Decision::Readmit { .. }
+        | Decision::Rename { .. }
+        | Decision::Acknowledge { .. } => Ok(()),
+    }
+}
+
+/// Counts who could still acknowledge, where the plan counted who cannot.
+fn promote(sight: &Sight<'_>, decision: &Decision) -> Result<(), CheckError> {
+    let Decision::Promote {
+        target,
+        position,
+        start,
+        members,
+    } = decision
+    else {
+        return Ok(());
+    };
+    let state = sight.state;
+    let trusted = |config: &QuorumConfig, member: &crate::id::InstanceId| {
+        sight.desk.frozen.get(member).is_some_and(|reading| {
+            Some(&reading.facts.incarnation) == config.members.get(member) && reading.facts.synced
+        })
+    };
+    for config in &state.configs {
+        let open = config
+            .members
+            .keys()
+            .filter(|member| !trusted(config, member))
+            .count();
+        if open >= config.k as usize {
+            return Err(CheckError::NotSealed {
+                version: config.version,
+                open,
+                k: config.k,
+            });
+        }
+    }
+    let Some(evidence) = sight.desk.frozen.get(&target.instance) else {
+        return Err(CheckError::Target("was not frozen in this epoch"));
+    };
+    if evidence.facts.incarnation != target.incarnation
+        || evidence.facts.position.as_ref() != Some(position)
+    {
+        return Err(CheckError::Target("is not what was frozen"));
+    }
+    if !evidence.facts.synced || *start < state.floor {
+        return Err(CheckError::Target("has not all data"));
+    }
+    let further = sight.desk.frozen.iter().any(|(instance, reading)| {
+        let counts =
+            state.admitted(instance) == Some(&reading.facts.incarnation) && reading.facts.synced;
+        counts
+            && state
+                .offset_on_chain(instance, &reading.facts)
+                .is_some_and(|offset| offset > *start)
+    });
+    if further {
+        return Err(CheckError::Target("is behind another frozen member"));
+    }
+    let strangers = members
+        .keys()
+        .any(|member| *member == target.instance || !sight.desk.frozen.contains_key(member));
+    if strangers {
+        Err(CheckError::Members)
+    } else {
+        Ok(())
+    }
+}
+
+fn change(sight: &Sight<'_>, members: usize, k: u32) -> Result<(), CheckError> {
+    let Some(config) = sight.state.configs.last() else {
+        return Err(CheckError::Change("has nothing to start from"));
+    };
+    if members.abs_diff(config.members.len()) > 1 {
+        return Err(CheckError::Change("moves more than one member"));
+    }
+    if members < config.members.len() && members < k as usize {
+        return Err(CheckError::Change(
+            "leaves fewer members than must hold a write",
+        ));
+    }
+    Ok(())
+}

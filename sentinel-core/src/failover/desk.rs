@@ -1,0 +1,232 @@
+//! What a leader remembers of one service while it leads: orders under way, and what came of them.
+//!
+//! Soft state. A new leader starts with an empty desk and does again whatever it cannot prove: every
+//! order is idempotent. Everything that counts as evidence is of the current epoch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::action::{Action, ActionKind, Outcome};
+use crate::failover::plan::Note;
+use crate::id::{ActionId, Epoch, Incarnation, InstanceId, Token};
+use crate::monitor::Reading;
+use crate::observation::{Facts, Role, Upstream};
+use crate::position::Position;
+use crate::time::Instant;
+
+/// How long an instance that refused an order, or left it open, is left alone.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// An order under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Its id.
+    pub id: ActionId,
+    /// What it does.
+    pub kind: ActionKind,
+    /// When it was given.
+    pub given_at: Instant,
+    /// Token that it carries.
+    pub token: Token,
+}
+
+/// A replica that must reach a point before it is trusted (rules S3, S4, L3).
+#[derive(Clone, Debug, PartialEq)]
+pub struct CatchUp {
+    /// Which life of the replica.
+    pub incarnation: Incarnation,
+    /// The primary's position, read after the reason for catching up was seen.
+    pub target: Position,
+}
+
+/// Invariants: everything but `stage_since` belongs to `epoch`; at most one order per instance is under way.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// The epoch of the evidence.
+    pub epoch: Epoch,
+    /// When the service entered its stage, as this leader saw it.
+    pub stage_since: Instant,
+    /// Members frozen by an executed action of this epoch, with what they said afterwards.
+    pub frozen: BTreeMap<InstanceId, Reading>,
+    /// Since when the frozen members seal.
+    pub sealed_since: Option<Instant>,
+    /// Instances re-pointed by an executed action of this epoch.
+    pub repointed: BTreeSet<InstanceId>,
+    /// Orders under way.
+    pub under_way: BTreeMap<InstanceId, UnderWay>,
+    /// Instances to leave alone for a while.
+    pub retry_at: BTreeMap<InstanceId, Instant>,
+    /// Why an instance last refused an order, for the report.
+    pub refusals: BTreeMap<InstanceId, String>,
+    /// The target of this epoch refused to be promoted.
+    pub promotion_refused: bool,
+    /// Replicas catching up before they are admitted, or readmitted.
+    pub catch_ups: BTreeMap<InstanceId, CatchUp>,
+    /// Version of the newest write quorum, once it was read back on the primary, and the primary's position after that.
+    pub in_force: Option<(Token, Position)>,
+    /// The primary's position when re-pointing was first seen to be due, and when it was asked for.
+    pub repoint_mark: Option<(Position, Instant)>,
+    /// A proposal made from this token is under way; until the instant it is not repeated.
+    pub proposed: Option<(Token, Instant)>,
+}
+
+impl Desk {
+    /// An empty desk.
+    pub fn new(now: Instant, epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            stage_since: now,
+            frozen: BTreeMap::new(),
+            sealed_since: None,
+            repointed: BTreeSet::new(),
+            under_way: BTreeMap::new(),
+            retry_at: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            promotion_refused: false,
+            catch_ups: BTreeMap::new(),
+            in_force: None,
+            repoint_mark: None,
+            proposed: None,
+        }
+    }
+
+    /// A commit moved the service to another stage or epoch. Orders of the old epoch stay under way
+    /// until their outcome is known, so that no two overlap on one instance.
+    pub fn on_stage(&mut self, now: Instant, epoch: Epoch) {
+        self.stage_since = now;
+        self.sealed_since = None;
+        self.repoint_mark = None;
+        self.catch_ups.clear();
+        self.in_force = None;
+        if epoch != self.epoch {
+            let under_way = std::mem::take(&mut self.under_way);
+            *self = Self {
+                under_way,
+                ..Self::new(now, epoch)
+            };
+        }
+    }
+
+    /// Keeps what a plan wants to be remembered.
+    pub fn note(&mut self, now: Instant, note: Note) {
+        match note {
+            Note::CatchUp(instance, mark) => {
+                self.catch_ups.insert(instance, mark);
+            }
+            Note::InForce(version, position) => self.in_force = Some((version, position)),
+            Note::RepointMark(position) => self.repoint_mark = Some((position, now)),
+        }
+    }
+
+    /// Whether an order may be given to the instance.
+    pub fn is_free(&self, now: Instant, instance: &InstanceId) -> bool {
+        !self.under_way.contains_key(instance)
+            && self.retry_at.get(instance).is_none_or(|at| *at <= now)
+    }
+
+    /// When an instance that is left alone may be given an order again.
+    pub fn next_retry(&self, now: Instant) -> Option<Instant> {
+        self.retry_at.values().copied().filter(|at| *at > now).min()
+    }
+
+    /// An order was given.
+    pub fn on_order(&mut self, now: Instant, action: &Action) {
+        let under_way = UnderWay {
+            id: action.id,
+            kind: action.kind.clone(),
+            given_at: now,
+            token: action.token,
+        };
+        self.under_way.insert(action.instance.clone(), under_way);
+    }
+
+    /// An order came to its end. Returns it, with what the instance said afterwards if it was executed.
+    pub fn on_outcome(
+        &mut self,
+        now: Instant,
+        id: ActionId,
+        outcome: &Outcome,
+    ) -> Option<(InstanceId, UnderWay)> {
+        let instance = self
+            .under_way
+            .iter()
+            .find(|(_, order)| order.id == id)
+            .map(|(instance, _)| instance.clone())?;
+        let order = self.under_way.remove(&instance)?;
+        match outcome {
+            Outcome::Done(facts) => {
+                self.retry_at.remove(&instance);
+                self.refusals.remove(&instance);
+                if order.token.epoch == self.epoch {
+                    self.on_done(now, &instance, &order, facts);
+                }
+            }
+            Outcome::Refused(text) => {
+                self.retry_at.insert(instance.clone(), now + RETRY_PAUSE);
+                self.refusals.insert(instance.clone(), text.clone());
+                if matches!(order.kind, ActionKind::Promote { .. })
+                    && order.token.epoch == self.epoch
+                {
+                    self.promotion_refused = true;
+                }
+            }
+            Outcome::Unknown(text) => {
+                self.retry_at.insert(instance.clone(), now + RETRY_PAUSE);
+                self.refusals.insert(instance.clone(), text.clone());
+            }
+        }
+        Some((instance, order))
+    }
+
+    fn on_done(&mut self, now: Instant, instance: &InstanceId, order: &UnderWay, facts: &Facts) {
+        match &order.kind {
+            ActionKind::Freeze if is_frozen(facts) => {
+                let reading = Reading {
+                    facts: facts.clone(),
+                    asked_at: order.given_at,
+                    read_at: now,
+                };
+                self.frozen.insert(instance.clone(), reading);
+            }
+            ActionKind::Repoint { .. } | ActionKind::Demote { .. } => {
+                self.repointed.insert(instance.clone());
+            }
+            ActionKind::Freeze
+            | ActionKind::Unfreeze { .. }
+            | ActionKind::Configure { .. }
+            | ActionKind::Promote { .. } => {}
+        }
+    }
+
+    /// An instance was read again: evidence that no longer holds is dropped, and what holds is renewed.
+    pub fn on_reading(&mut self, instance: &InstanceId, reading: &Reading) {
+        if let Some(evidence) = self.frozen.get_mut(instance)
+            && reading.asked_at >= evidence.asked_at
+        {
+            if is_frozen(&reading.facts) && reading.facts.incarnation == evidence.facts.incarnation
+            {
+                *evidence = reading.clone();
+            } else {
+                self.frozen.remove(instance);
+            }
+        }
+        if self
+            .catch_ups
+            .get(instance)
+            .is_some_and(|it| it.incarnation != reading.facts.incarnation)
+        {
+            self.catch_ups.remove(instance);
+        }
+    }
+}
+
+/// Whether the instance receives from nobody, by a freeze.
+pub fn is_frozen(facts: &Facts) -> bool {
+    matches!(
+        &facts.role,
+        Role::Replica {
+            upstream: Upstream::Frozen,
+            ..
+        }
+    )
+}

@@ -1,0 +1,187 @@
+//! Freezing: every member is frozen, until what is frozen seals and somebody can be promoted; or the
+//! primary turns out to be alive, and the failover is given up.
+
+use std::collections::BTreeMap;
+
+use crate::action::ActionKind;
+use crate::failover::plan::{Plan, Sight};
+use crate::id::{InstanceId, Member};
+use crate::ledger::Decision;
+use crate::observation::Role;
+use crate::planted::Bug;
+use crate::ranking::{self, Counted, Target};
+
+pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
+    let mut plan = Plan::default();
+    freeze_the_rest(sight, &mut plan);
+    let (counted, vetoes) = counted(sight);
+    plan.reasons.extend(vetoes);
+    let sealed = if sight.bugs.has(Bug::SkipSeal) {
+        Ok(())
+    } else {
+        ranking::seal(sight.state, &counted)
+    };
+    if let Err(missing) = sealed {
+        plan.reasons.extend(missing);
+        give_up_if_alive(sight, &mut plan);
+        return plan;
+    }
+    plan.sealed = true;
+    let facts = sight
+        .desk
+        .frozen
+        .iter()
+        .map(|(instance, reading)| (instance.clone(), &reading.facts))
+        .collect();
+    match ranking::choose(sight.state, &counted, &facts, sight.bugs) {
+        Err(vetoes) => {
+            plan.reasons.extend(vetoes);
+            give_up_if_alive(sight, &mut plan);
+        }
+        Ok(target) => promote(sight, &mut plan, &counted, target),
+    }
+    plan
+}
+
+/// Never skipped as a no-op: a member found frozen may have been frozen by an earlier epoch, whose
+/// unfreeze is still on its way (rule S5).
+fn freeze_the_rest(sight: &Sight<'_>, plan: &mut Plan) {
+    for instance in sight.to_freeze() {
+        if !sight.desk.frozen.contains_key(&instance) {
+            plan.order(sight, &instance, ActionKind::Freeze);
+        }
+    }
+}
+
+fn counted(sight: &Sight<'_>) -> (Counted, Vec<crate::reason::Reason>) {
+    let mut counted = Counted::new();
+    let mut vetoes = Vec::new();
+    for (instance, reading) in &sight.desk.frozen {
+        match ranking::count(sight.state, instance, &reading.facts, sight.bugs) {
+            Ok(offset) => {
+                counted.insert(instance.clone(), offset);
+            }
+            Err(veto) => vetoes.push(veto),
+        }
+    }
+    (counted, vetoes)
+}
+
+/// Rule S13. The commit precedes the first unfreeze, and nothing froze the primary, because only the
+/// told are frozen besides members, and nobody was told.
+fn give_up_if_alive(sight: &Sight<'_>, plan: &mut Plan) {
+    let alive = sight
+        .sound_primary()
+        .filter(|(primary, _)| sight.reading_of_stage(&primary.instance).is_some());
+    let Some((primary, _)) = alive else { return };
+    if sight.state.told.is_empty() && !sight.primary_is_down() {
+        plan.because(
+            "primary_alive",
+            format!(
+                "{} answers again, and nothing was promoted",
+                primary.instance
+            ),
+        );
+        plan.decision = Some(Decision::Abort);
+        if sight.bugs.has(Bug::UnfreezeBeforeCommit) {
+            plan.orders.clear();
+            for instance in sight.desk.frozen.keys() {
+                plan.order(
+                    sight,
+                    instance,
+                    ActionKind::Unfreeze {
+                        primary: primary.instance.clone(),
+                    },
+                );
+            }
+        }
+    }
+}
+
+fn promote(sight: &Sight<'_>, plan: &mut Plan, counted: &Counted, target: Target) {
+    let since = sight.desk.sealed_since.unwrap_or(sight.now);
+    if let Some(instance) = worth_waiting_for(sight) {
+        let until = since + sight.state.settings.freeze_wait;
+        if sight.now < until {
+            plan.because(
+                "freeze_wait",
+                format!("sealed; waiting a moment for {instance}"),
+            );
+            plan.wake_at(until);
+            return;
+        }
+    }
+    // The seal is read again just before the commit, on the members that make it.
+    let stale = counted.keys().filter(|i| {
+        sight
+            .desk
+            .sealed_since
+            .is_none_or(|at| sight.desk.frozen[*i].asked_at < at)
+    });
+    let stale: Vec<InstanceId> = stale.cloned().collect();
+    if !stale.is_empty() {
+        plan.because("reread", "sealed; reading the frozen members once more");
+        plan.look.extend(stale);
+        return;
+    }
+    let Target {
+        member,
+        position,
+        offset,
+    } = target;
+    plan.because(
+        "sealed",
+        format!(
+            "{} frozen members seal every write quorum in force",
+            counted.len()
+        ),
+    );
+    plan.because(
+        "target",
+        format!("{} holds the most, at offset {offset}", member.instance),
+    );
+    plan.orders.clear();
+    plan.decision = Some(Decision::Promote {
+        members: members_without(sight, counted, &member),
+        target: member,
+        position,
+        start: offset,
+    });
+}
+
+/// A member that is up and not frozen yet: with it frozen, the new write quorum is larger.
+fn worth_waiting_for(sight: &Sight<'_>) -> Option<InstanceId> {
+    let open = |instance: &InstanceId| {
+        !sight.desk.frozen.contains_key(instance) && sight.facts(instance).is_some()
+    };
+    sight.to_freeze().into_iter().find(open)
+}
+
+/// Only members frozen in this epoch; the old primary comes back by admission (rule L2).
+fn members_without(
+    sight: &Sight<'_>,
+    counted: &Counted,
+    target: &Member,
+) -> BTreeMap<InstanceId, crate::id::Incarnation> {
+    let frozen = counted
+        .keys()
+        .filter(|instance| **instance != target.instance);
+    let mut members: BTreeMap<_, _> = frozen
+        .map(|i| (i.clone(), sight.desk.frozen[i].facts.incarnation.clone()))
+        .collect();
+    if sight.bugs.has(Bug::OldPrimaryInQuorum)
+        && let Some(old) = sight
+            .state
+            .primary
+            .as_ref()
+            .filter(|old| old.instance != target.instance)
+    {
+        members.insert(old.instance.clone(), old.incarnation.clone());
+    }
+    members
+}
+
+/// Whether the facts are those of a primary that nobody deposed.
+pub(crate) fn is_primary(facts: &crate::observation::Facts) -> bool {
+    facts.role == Role::Primary
+}

@@ -1,0 +1,133 @@
+//! Promoting: the target of this epoch is told, and observed as primary; or it cannot be, and a new
+//! epoch begins. Never another target in the same epoch (rule S10).
+
+use crate::action::ActionKind;
+use crate::failover::freezing::is_primary;
+use crate::failover::plan::{Plan, Sight};
+use crate::id::Member;
+use crate::ledger::Decision;
+use crate::observation::{Facts, Link, WriteQuorum};
+use crate::planted::Bug;
+use crate::position::Position;
+
+/// Deadlines of an action after which a promotion that nobody could observe is given up.
+const DEADLINES_MAX: u32 = 3;
+
+pub(crate) fn plan(sight: &Sight<'_>, target: &Member, position: &Position) -> Plan {
+    let mut plan = Plan::default();
+    let instance = &target.instance;
+    let Some(config) = sight.state.configs.last() else {
+        return plan;
+    };
+    if let Some(reading) = sight.watch(instance).and_then(|watch| watch.reading()) {
+        if observed(sight, &reading.facts, target, position, config.k)
+            && let Some(now_at) = &reading.facts.position
+        {
+            plan.because(
+                "promoted",
+                format!("{instance} is primary, with lineage {}", now_at.lineage),
+            );
+            plan.decision = Some(Decision::Promoted {
+                position: now_at.clone(),
+            });
+            return plan;
+        }
+        if reading.facts.incarnation != target.incarnation {
+            plan.because(
+                "target_restarted",
+                format!("{instance} restarted after it was chosen"),
+            );
+            plan.decision = Some(Decision::Freeze);
+            return plan;
+        }
+    }
+    let until = sight.desk.stage_since + sight.state.settings.action_deadline * DEADLINES_MAX;
+    let busy = sight.desk.under_way.contains_key(instance);
+    if sight.desk.promotion_refused {
+        plan.because(
+            "target_refused",
+            format!("{instance} refused to be promoted"),
+        );
+        plan.decision = Some(Decision::Freeze);
+    } else if sight.now >= until && !busy {
+        plan.because(
+            "target_unknown",
+            format!("{instance} was told to promote, and nobody knows whether it did"),
+        );
+        plan.decision = Some(Decision::Freeze);
+    } else {
+        plan.because(
+            "promoting",
+            format!("{instance} is being promoted from {position}"),
+        );
+        plan.wake_at(until);
+        plan.look.insert(instance.clone());
+        let quorum = if sight.bugs.has(Bug::PromoteWithoutQuorum) {
+            WriteQuorum {
+                k: 0,
+                members: Default::default(),
+                ..config.write_quorum()
+            }
+        } else {
+            config.write_quorum()
+        };
+        let kind = ActionKind::Promote {
+            expect: target.clone(),
+            position: position.clone(),
+            quorum: quorum.clone(),
+        };
+        plan.order(sight, instance, kind);
+        if sight.bugs.has(Bug::RetargetSameEpoch) && sight.desk.refusals.contains_key(instance) {
+            retarget(sight, &mut plan, target, quorum);
+        }
+    }
+    plan
+}
+
+/// The promotion happened: in the incarnation that was told, from the position that was told.
+fn observed(
+    sight: &Sight<'_>,
+    facts: &Facts,
+    target: &Member,
+    position: &Position,
+    k: u32,
+) -> bool {
+    let acknowledged = || {
+        let streaming = facts
+            .replicas
+            .iter()
+            .filter(|replica| replica.link == Link::Streaming)
+            .count();
+        streaming >= k as usize
+    };
+    is_primary(facts)
+        && facts.incarnation == target.incarnation
+        && facts.fork.as_ref() == Some(position)
+        && (!sight.bugs.has(Bug::ObserveByWrite) || acknowledged())
+}
+
+/// The planted bug: another frozen member is told in the same epoch.
+fn retarget(sight: &Sight<'_>, plan: &mut Plan, target: &Member, quorum: WriteQuorum) {
+    let other = sight
+        .desk
+        .frozen
+        .iter()
+        .find(|(instance, _)| **instance != target.instance);
+    if let Some((instance, reading)) = other
+        && let Some(position) = reading.facts.position.clone()
+    {
+        let expect = Member {
+            instance: instance.clone(),
+            incarnation: reading.facts.incarnation.clone(),
+        };
+        plan.order(
+            sight,
+            instance,
+            ActionKind::Promote {
+                expect,
+                position,
+                quorum,
+            },
+        );
+    }
+}

@@ -1,0 +1,321 @@
+//! How a committed decision changes the table. Deterministic: every node does the same.
+//!
+//! A decision was made from one token; a service that has moved on since ignores it, so that two
+//! decisions made from one state cannot both take effect. Whether a decision is wise was checked
+//! before it was proposed (`failover/check.rs`); here only its shape is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::ServiceSettings;
+use crate::event::EventKind;
+use crate::id::{Epoch, Incarnation, InstanceId, Member, ServiceName, Token};
+use crate::ledger::state::{
+    Answer, Change, Decision, HISTORY_MAX, HistoryEntry, INSTANCES_MAX, Proposal, QuorumConfig,
+    ServiceState, Stage, Table,
+};
+use crate::observation::WriteQuorum;
+use crate::position::{Chain, Offset, Position};
+
+/// What a committed decision did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Nothing: the service had moved on, or the decision does not fit its stage.
+    Ignored(&'static str),
+    /// It took effect; these events tell of it.
+    Done(Vec<EventKind>),
+}
+
+impl Table {
+    /// Applies the proposal committed at `index`.
+    pub fn apply(&mut self, index: u64, proposal: &Proposal) -> Applied {
+        self.index = index;
+        if let Decision::Add(settings) = &proposal.decision {
+            return self.add(&proposal.service, settings, proposal);
+        }
+        match self.services.get_mut(&proposal.service) {
+            None => Applied::Ignored("no such service"),
+            Some(service) if proposal.expect != Some(service.token) => {
+                Applied::Ignored("the service has moved on")
+            }
+            Some(service) => service.apply(proposal),
+        }
+    }
+
+    fn add(
+        &mut self,
+        name: &ServiceName,
+        settings: &ServiceSettings,
+        proposal: &Proposal,
+    ) -> Applied {
+        if self.services.contains_key(name) {
+            return Applied::Ignored("the service exists");
+        }
+        let mut service = ServiceState {
+            settings: settings.clone(),
+            token: Token {
+                epoch: Epoch(0),
+                step: 1,
+            },
+            stage: Stage::Unadopted,
+            primary: None,
+            configs: Vec::new(),
+            chain: Chain::default(),
+            floor: Offset(0),
+            told: BTreeMap::new(),
+            instances: settings.seeds.iter().take(INSTANCES_MAX).cloned().collect(),
+            answer: None,
+            history: Default::default(),
+        };
+        service.remember(proposal);
+        self.services.insert(name.clone(), service);
+        Applied::Done(vec![EventKind::ServiceAdded])
+    }
+}
+
+impl ServiceState {
+    fn apply(&mut self, proposal: &Proposal) -> Applied {
+        let before = self.clone();
+        self.token.step += 1;
+        match self.decide(&proposal.decision) {
+            Ok(events) => {
+                self.remember(proposal);
+                Applied::Done(events)
+            }
+            Err(why) => {
+                *self = before;
+                Applied::Ignored(why)
+            }
+        }
+    }
+
+    fn remember(&mut self, proposal: &Proposal) {
+        self.history.push_back(HistoryEntry {
+            token: self.token,
+            term: proposal.term,
+            decision: proposal.decision.word().to_owned(),
+            reasons: proposal.reasons.clone(),
+        });
+        if self.history.len() > HISTORY_MAX {
+            self.history.pop_front();
+        }
+    }
+
+    fn decide(&mut self, decision: &Decision) -> Result<Vec<EventKind>, &'static str> {
+        match decision {
+            Decision::Add(_) => Err("the service exists"),
+            Decision::Discover { instances } => Ok(self.discover(instances)),
+            Decision::Adopt {
+                primary,
+                position,
+                members,
+            } => Ok(self.adopt(primary, position, members)),
+            Decision::Freeze => self.begin_freezing(),
+            Decision::Abort => {
+                if self.stage != Stage::Freezing || !self.told.is_empty() {
+                    return Err("nothing to abort");
+                }
+                self.stage = Stage::Steady;
+                Ok(vec![EventKind::FailoverAborted {
+                    reason: "the primary answers again".into(),
+                }])
+            }
+            Decision::Promote {
+                target,
+                position,
+                start,
+                members,
+            } => self.begin_promoting(target, position, *start, members),
+            Decision::Promoted { position } => {
+                let Stage::Promoting { target, .. } = self.stage.clone() else {
+                    return Err("nobody is being promoted");
+                };
+                self.chain.name_last(position.lineage.clone());
+                self.stage = Stage::Repointing;
+                self.primary = Some(target.clone());
+                Ok(self.answer_with(&target.instance))
+            }
+            Decision::Complete => {
+                if self.stage != Stage::Repointing {
+                    return Err("no failover to complete");
+                }
+                self.stage = Stage::Steady;
+                self.told.clear();
+                Ok(vec![EventKind::FailoverEnded])
+            }
+            Decision::Change { members, k, change } => self.begin_change(members, *k, change),
+            Decision::FinishChange => {
+                if self.stage != Stage::Steady || self.configs.len() < 2 {
+                    return Err("no change to finish");
+                }
+                self.configs.drain(..self.configs.len() - 1);
+                Ok(Vec::new())
+            }
+            Decision::Readmit { member } => {
+                for config in &mut self.configs {
+                    if let Some(incarnation) = config.members.get_mut(&member.instance) {
+                        *incarnation = member.incarnation.clone();
+                    }
+                }
+                Ok(vec![EventKind::Readmitted {
+                    instance: member.instance.clone(),
+                }])
+            }
+            Decision::Rename { position } => {
+                if self.stage != Stage::Steady {
+                    return Err("a failover is under way");
+                }
+                self.chain.open(position.offset);
+                self.chain.name_last(position.lineage.clone());
+                Ok(Vec::new())
+            }
+            Decision::Acknowledge { found } => self.acknowledge(found),
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        primary: &Member,
+        position: &Position,
+        members: &BTreeMap<InstanceId, Incarnation>,
+    ) -> Vec<EventKind> {
+        self.token.epoch = self.token.epoch.next();
+        self.stage = Stage::Steady;
+        self.chain = Chain::adopted(position.lineage.clone());
+        self.floor = Offset(0);
+        self.told.clear();
+        self.configs = vec![self.config(members.clone(), self.settings.min_replicas)];
+        self.primary = Some(primary.clone());
+        self.answer_with(&primary.instance)
+    }
+
+    fn begin_promoting(
+        &mut self,
+        target: &Member,
+        position: &Position,
+        start: Offset,
+        members: &BTreeMap<InstanceId, Incarnation>,
+    ) -> Result<Vec<EventKind>, &'static str> {
+        if self.stage != Stage::Freezing {
+            return Err("no failover is freezing");
+        }
+        self.floor = self.floor.max(start);
+        self.chain.open(start);
+        self.configs = vec![self.config(members.clone(), self.settings.min_replicas)];
+        self.stage = Stage::Promoting {
+            target: target.clone(),
+            position: position.clone(),
+        };
+        Ok(vec![EventKind::TargetSelected {
+            instance: target.instance.clone(),
+        }])
+    }
+
+    fn config(&self, members: BTreeMap<InstanceId, Incarnation>, k: u32) -> QuorumConfig {
+        QuorumConfig {
+            version: self.token,
+            k,
+            members,
+        }
+    }
+
+    fn discover(&mut self, instances: &BTreeSet<InstanceId>) -> Vec<EventKind> {
+        let mut events = Vec::new();
+        for instance in instances {
+            if self.instances.len() < INSTANCES_MAX && self.instances.insert(instance.clone()) {
+                events.push(EventKind::InstanceDiscovered {
+                    instance: instance.clone(),
+                });
+            }
+        }
+        events
+    }
+
+    fn begin_freezing(&mut self) -> Result<Vec<EventKind>, &'static str> {
+        match &self.stage {
+            Stage::Unadopted => return Err("no primary was adopted"),
+            Stage::Freezing => return Err("a failover is freezing already"),
+            Stage::Promoting { target, .. } => {
+                self.told
+                    .insert(target.instance.clone(), target.incarnation.clone());
+                self.chain.give_up_unnamed();
+            }
+            Stage::Steady | Stage::Repointing => {}
+        }
+        self.token.epoch = self.token.epoch.next();
+        self.stage = Stage::Freezing;
+        Ok(vec![EventKind::FailoverStarted {
+            epoch: self.token.epoch,
+        }])
+    }
+
+    fn begin_change(
+        &mut self,
+        members: &BTreeMap<InstanceId, Incarnation>,
+        k: u32,
+        change: &Change,
+    ) -> Result<Vec<EventKind>, &'static str> {
+        if self.stage != Stage::Steady || self.configs.len() != 1 {
+            return Err("another change is under way");
+        }
+        let config = self.config(members.clone(), k);
+        self.configs.push(config);
+        Ok(match change {
+            Change::Admit(instance) => vec![EventKind::Admitted {
+                instance: instance.clone(),
+            }],
+            Change::Exclude(instance) => vec![EventKind::Excluded {
+                instance: instance.clone(),
+            }],
+            Change::Adjust => Vec::new(),
+        })
+    }
+
+    fn acknowledge(&mut self, found: &WriteQuorum) -> Result<Vec<EventKind>, &'static str> {
+        if self.stage != Stage::Steady || self.configs.is_empty() {
+            return Err("no write quorum to compare with");
+        }
+        let known = |instance: &InstanceId| {
+            self.configs
+                .iter()
+                .rev()
+                .find_map(|c| c.members.get(instance))
+                .cloned()
+        };
+        let members = found
+            .members
+            .iter()
+            .map(|instance| {
+                (
+                    instance.clone(),
+                    known(instance).unwrap_or_else(|| Incarnation::from("")),
+                )
+            })
+            .collect();
+        self.configs.insert(
+            0,
+            QuorumConfig {
+                version: found.version,
+                k: found.k,
+                members,
+            },
+        );
+        Ok(Vec::new())
+    }
+
+    fn answer_with(&mut self, primary: &InstanceId) -> Vec<EventKind> {
+        let from = self.answer.take().map(|answer| answer.primary);
+        self.answer = Some(Answer {
+            primary: primary.clone(),
+            epoch: self.token.epoch,
+        });
+        match from {
+            None => vec![EventKind::PrimaryAdopted {
+                instance: primary.clone(),
+            }],
+            Some(from) => vec![EventKind::PrimarySwitched {
+                from: Some(from),
+                to: primary.clone(),
+            }],
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! The leading side of the machine: whether this node may act, plans, orders, outcomes.
+
+use std::time::Duration;
+
+use crate::action::{Action, ActionKind, Outcome};
+use crate::codec;
+use crate::event::EventKind;
+use crate::failover::check::check;
+use crate::failover::{Desk, Order, Plan, Sight, plan};
+use crate::id::{ActionId, InstanceId, NodeName, ServiceName, Term};
+use crate::ledger::{Decision, Proposal};
+use crate::planted::Bug;
+use crate::quorum::majority;
+use crate::reason::Reason;
+use crate::sentinel::{Output, Sentinel, Timer};
+use crate::time::Instant;
+use crate::vote::Verdict;
+
+/// This node's leadership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Leadership {
+    term: Term,
+    /// Before this instant an order of the leader before may still be carried out.
+    acts_from: Instant,
+    next_action: u64,
+}
+
+/// How soon a proposal that came to nothing is made again.
+const PROPOSAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How soon an instance that a plan wants to look at is looked at again.
+const LOOK_PACE: Duration = Duration::from_millis(2);
+
+/// How soon a leader that may not act yet looks whether it may.
+const WAIT_PACE: Duration = Duration::from_millis(50);
+
+impl Sentinel {
+    /// Takes a leadership up or lays it down, as Raft says.
+    pub(super) fn notice_leadership(&mut self, now: Instant) {
+        let leads = self.is_leader()
+            || (self.leadership.is_some() && self.settings.bugs.has(Bug::ActWithoutQuorum));
+        let term = self.term();
+        match &self.leadership {
+            Some(held) if leads && (held.term == term || !self.is_leader()) => {}
+            None if !leads => {}
+            Some(_) | None if leads => {
+                // Deadlines of the old leader's orders are at most this long.
+                let longest = self
+                    .table
+                    .services
+                    .values()
+                    .map(|service| service.settings.action_deadline)
+                    .max();
+                let acts_from = now + longest.unwrap_or_default();
+                self.leadership = Some(Leadership {
+                    term,
+                    acts_from,
+                    next_action: 0,
+                });
+                self.open_desks(now);
+            }
+            Some(_) | None => {
+                self.leadership = None;
+                for post in self.posts.values_mut() {
+                    post.desk = None;
+                    post.verdict = None;
+                    post.report.clear();
+                    post.view_stale = true;
+                }
+                if self.stopping {
+                    self.outputs.push_back(Output::Stopped);
+                }
+            }
+        }
+        let leader = self.leader();
+        if self.view.leader != leader {
+            self.view_stale = true;
+            for (name, post) in &mut self.posts {
+                post.told = None;
+                self.touched.insert(name.clone());
+            }
+        }
+    }
+
+    fn open_desks(&mut self, now: Instant) {
+        for (name, service) in &self.table.services {
+            let Some(post) = self.posts.get_mut(name) else {
+                continue;
+            };
+            post.desk = Some(Desk::new(now, service.token.epoch));
+            for instance in &service.instances {
+                post.monitor.hurry(now, instance);
+                self.timers
+                    .set(Timer::Instance(name.clone(), instance.clone()), now);
+            }
+            self.touched.insert(name.clone());
+        }
+    }
+
+    /// When a majority of voters, this node included, was last heard by it; for a leader only.
+    pub(super) fn contact(&self, now: Instant) -> Option<Instant> {
+        let mut heard: Vec<Instant> = self.peers.values().filter_map(|peer| peer.heard).collect();
+        heard.sort_unstable_by(|a, b| b.cmp(a));
+        match majority(self.settings.voters.len()) - 1 {
+            0 => Some(now),
+            others => heard.get(others - 1).copied(),
+        }
+    }
+
+    /// Why this leader must not act now; `None` when it may.
+    fn held_back(&self, now: Instant, held: &Leadership) -> Option<Reason> {
+        if self.settings.bugs.has(Bug::ActWithoutQuorum) {
+            return None;
+        }
+        if !self
+            .raft
+            .as_ref()
+            .is_some_and(|raft| raft.leads_committed())
+        {
+            return Some(Reason::new(
+                "leader_new",
+                "this leader has not committed anything in its term yet",
+            ));
+        }
+        if now < held.acts_from {
+            let text =
+                "this leader waits until no order of the one before can still be carried out";
+            return Some(Reason::new("leader_waits", text));
+        }
+        let fresh = self
+            .contact(now)
+            .is_some_and(|at| now.since(at) <= self.settings.timing.contact_fresh);
+        if !fresh {
+            return Some(Reason::new(
+                "no_quorum",
+                "this leader has not heard from a majority of voters lately",
+            ));
+        }
+        let steady = self.is_steady(now);
+        (!steady).then(|| {
+            Reason::new(
+                "paused",
+                "this node was paused, and waits until its clock has been steady",
+            )
+        })
+    }
+
+    /// Plans for one service, and carries the plan out.
+    pub(super) fn lead(&mut self, now: Instant, name: &ServiceName) {
+        let Some(held) = self.leadership.clone() else {
+            return;
+        };
+        self.count_votes(now, name);
+        if let Some(reason) = self.held_back(now, &held) {
+            self.report(name, vec![reason]);
+            self.timers
+                .set_earlier(Timer::Service(name.clone()), now + WAIT_PACE);
+            return;
+        }
+        let Some(made) = self.make_plan(now, name) else {
+            return;
+        };
+        let Plan {
+            orders,
+            decision,
+            look,
+            sealed,
+            notes,
+            reasons,
+            wake,
+        } = made;
+        if let Some(desk) = self.posts.get_mut(name).and_then(|post| post.desk.as_mut()) {
+            desk.sealed_since = if sealed {
+                desk.sealed_since.or(Some(now))
+            } else {
+                None
+            };
+            for note in notes {
+                desk.note(now, note);
+                self.touched.insert(name.clone());
+            }
+        }
+        if let Some(decision) = decision {
+            self.propose(now, name, decision, reasons.clone());
+        }
+        for order in orders {
+            self.order(now, name, order);
+        }
+        for instance in look {
+            self.look_soon(now, name, &instance);
+        }
+        if let Some(at) = wake {
+            self.timers.set_earlier(Timer::Service(name.clone()), at);
+        }
+        self.report(name, reasons);
+    }
+
+    fn make_plan(&self, now: Instant, name: &ServiceName) -> Option<Plan> {
+        let (state, post) = (self.table.services.get(name)?, self.posts.get(name)?);
+        let desk = post.desk.as_ref()?;
+        let verdict = post.verdict.as_ref();
+        let sight = Sight {
+            now,
+            state,
+            monitor: &post.monitor,
+            verdict,
+            desk,
+            bugs: &self.settings.bugs,
+        };
+        Some(plan::plan(&sight))
+    }
+
+    fn count_votes(&mut self, now: Instant, name: &ServiceName) {
+        let (Some(service), Some(post)) = (self.table.services.get(name), self.posts.get_mut(name))
+        else {
+            return;
+        };
+        let Some(primary) = &service.primary else {
+            return;
+        };
+        let voters = &self.settings.voters;
+        let needed = service
+            .settings
+            .quorum
+            .map_or(majority(voters.len()), |quorum| quorum as usize);
+        let verdict = post.ballot.verdict(now, primary, voters, needed);
+        if let Some(expiry) = post.ballot.next_expiry(now) {
+            self.timers
+                .set_earlier(Timer::Service(name.clone()), expiry);
+        }
+        let was_down = post.verdict.as_ref().is_some_and(Verdict::is_down);
+        let instance = primary.instance.clone();
+        let changed = post.verdict.as_ref() != Some(&verdict);
+        post.view_stale |= changed;
+        let event = match (was_down, verdict.is_down()) {
+            (false, true) => {
+                let witnesses: Vec<NodeName> = verdict.witnesses.keys().cloned().collect();
+                Some(EventKind::PrimaryDown {
+                    instance,
+                    witnesses,
+                    quorum: u32::try_from(needed).unwrap_or(u32::MAX),
+                })
+            }
+            (true, false) => Some(EventKind::PrimaryDownRevoked { instance }),
+            (true, true) | (false, false) => None,
+        };
+        post.verdict = Some(verdict);
+        if let Some(event) = event {
+            self.publish(name, event);
+        }
+    }
+
+    /// Checks a decision once more, and proposes it unless one is under way already.
+    fn propose(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        decision: Decision,
+        reasons: Vec<Reason>,
+    ) {
+        let (Some(state), Some(post)) = (self.table.services.get(name), self.posts.get(name))
+        else {
+            return;
+        };
+        let Some(desk) = &post.desk else { return };
+        if desk
+            .proposed
+            .is_some_and(|(token, until)| token == state.token && now < until)
+        {
+            return;
+        }
+        let verdict = post.verdict.as_ref();
+        let sight = Sight {
+            now,
+            state,
+            monitor: &post.monitor,
+            verdict,
+            desk,
+            bugs: &self.settings.bugs,
+        };
+        if let Err(error) = check(&sight, &decision) {
+            self.alarm(format!(
+                "service {name}: a plan to {} was refused by its check: {error}",
+                decision.word()
+            ));
+            return;
+        }
+        let token = state.token;
+        let proposal = Proposal {
+            service: name.clone(),
+            expect: Some(token),
+            term: self.term(),
+            decision,
+            reasons,
+        };
+        let accepted = self
+            .raft
+            .as_mut()
+            .is_some_and(|raft| raft.propose(codec::encode(&proposal)).is_ok());
+        if let Some(desk) = self.posts.get_mut(name).and_then(|post| post.desk.as_mut())
+            && accepted
+        {
+            desk.proposed = Some((token, now + PROPOSAL_PATIENCE));
+            self.timers
+                .set_earlier(Timer::Service(name.clone()), now + PROPOSAL_PATIENCE);
+        }
+    }
+
+    fn order(&mut self, now: Instant, name: &ServiceName, order: Order) {
+        let Some(service) = self.table.services.get(name) else {
+            return;
+        };
+        let (token, deadline) = (service.token, now + service.settings.action_deadline);
+        let Some(leadership) = &mut self.leadership else {
+            return;
+        };
+        let id = ActionId {
+            term: leadership.term,
+            sequence: leadership.next_action,
+        };
+        leadership.next_action += 1;
+        let Order { instance, kind } = order;
+        let repoints = matches!(kind, ActionKind::Repoint { .. });
+        let action = Action {
+            id,
+            service: name.clone(),
+            instance: instance.clone(),
+            token,
+            deadline,
+            kind,
+        };
+        if let Some(desk) = self.posts.get_mut(name).and_then(|post| post.desk.as_mut()) {
+            desk.on_order(now, &action);
+        }
+        self.outputs.push_back(Output::Act(Box::new(action)));
+        if repoints {
+            self.publish(name, EventKind::RepointSent { instance });
+        }
+    }
+
+    pub(super) fn on_acted(&mut self, now: Instant, id: ActionId, outcome: &Outcome) {
+        let found = self.posts.iter_mut().find_map(|(name, post)| {
+            let (instance, order) = post.desk.as_mut()?.on_outcome(now, id, outcome)?;
+            Some((name.clone(), instance, order))
+        });
+        let Some((name, instance, order)) = found else {
+            return;
+        };
+        if let (Outcome::Done(facts), Some(post)) = (outcome, self.posts.get_mut(&name)) {
+            let before = post
+                .monitor
+                .get(&instance)
+                .and_then(|watch| watch.reading())
+                .map(|r| r.facts.incarnation.clone());
+            post.monitor.on_facts(now, &instance, facts, order.given_at);
+            post.facts_changed = true;
+            match order.kind {
+                ActionKind::Repoint { .. } => self.publish(
+                    &name,
+                    EventKind::RepointDone {
+                        instance: instance.clone(),
+                    },
+                ),
+                ActionKind::Demote { .. } => self.publish(
+                    &name,
+                    EventKind::Demoted {
+                        instance: instance.clone(),
+                    },
+                ),
+                ActionKind::Freeze
+                | ActionKind::Unfreeze { .. }
+                | ActionKind::Configure { .. }
+                | ActionKind::Promote { .. } => {}
+            }
+            self.on_new_reading(now, &name, &instance, before.as_ref());
+        }
+        // Unknown is resolved by reading, and so is what an action changed at its end.
+        self.look_now(now, &name, &instance);
+        self.touched.insert(name);
+    }
+
+    fn look_soon(&mut self, now: Instant, name: &ServiceName, instance: &InstanceId) {
+        let Some(post) = self.posts.get_mut(name) else {
+            return;
+        };
+        let last = post
+            .monitor
+            .get(instance)
+            .and_then(|watch| watch.reading())
+            .map(|reading| reading.asked_at);
+        let at = last.map_or(now, |asked_at| (asked_at + LOOK_PACE).max(now));
+        post.monitor.hurry(at, instance);
+        self.timers
+            .set_earlier(Timer::Instance(name.clone(), instance.clone()), at);
+    }
+
+    fn report(&mut self, name: &ServiceName, reasons: Vec<Reason>) {
+        if let Some(post) = self.posts.get_mut(name)
+            && post.report != reasons
+        {
+            post.report = reasons;
+            post.view_stale = true;
+        }
+    }
+}

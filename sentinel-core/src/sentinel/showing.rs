@@ -1,0 +1,178 @@
+//! Builds the view: only what changed is built anew, the rest is shared with the view before.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::NodeSettings;
+use crate::discovery::{InstanceView, PeerView, ServiceView, StageView, View};
+use crate::failover::{Desk, Sight};
+use crate::id::{Epoch, InstanceId, Term};
+use crate::ledger::{ServiceState, Stage};
+use crate::quorum::majority;
+use crate::reason::Reason;
+use crate::sentinel::post::Post;
+use crate::sentinel::{Output, Sentinel};
+use crate::time::Instant;
+
+/// The view of a node that knows nothing yet.
+pub(super) fn empty(settings: &NodeSettings) -> View {
+    View {
+        cluster: settings.cluster.clone(),
+        node: settings.name.clone(),
+        role: settings.role,
+        leader: None,
+        term: Term(0),
+        leader_heard: None,
+        stale_after: settings.timing.stale_after,
+        voters: settings
+            .voters
+            .iter()
+            .map(|name| (name.clone(), PeerView::default()))
+            .collect(),
+        services: BTreeMap::new(),
+    }
+}
+
+impl Sentinel {
+    /// Puts a new view out if anything shown has changed.
+    pub(super) fn show(&mut self, now: Instant) {
+        let changed = self.posts.values().any(|post| post.view_stale)
+            || self.view.services.len() != self.posts.len();
+        if !changed && !self.view_stale {
+            return;
+        }
+        self.view_stale = false;
+        let voters = self.settings.voters.len();
+        for (name, post) in &mut self.posts {
+            let Some(state) = self.table.services.get(name) else {
+                continue;
+            };
+            if post.view_stale || post.view.is_none() {
+                let blockers = blockers(now, state, post, &self.settings);
+                post.view = Some(Arc::new(service_view(state, post, voters, blockers)));
+                post.view_stale = false;
+                post.facts_changed = false;
+            }
+        }
+        let leader_heard = if self.is_leader() {
+            self.contact(now)
+        } else {
+            self.leader_heard
+        };
+        let view = View {
+            leader: self.leader(),
+            term: self.term(),
+            leader_heard,
+            voters: self.voters(),
+            services: self
+                .posts
+                .iter()
+                .filter_map(|(name, post)| Some((name.clone(), post.view.clone()?)))
+                .collect(),
+            ..empty(&self.settings)
+        };
+        self.view = Arc::new(view);
+        self.outputs.push_back(Output::View(Arc::clone(&self.view)));
+    }
+
+    fn voters(&self) -> BTreeMap<crate::id::NodeName, PeerView> {
+        let view = |name| self.peers.get(name).cloned().unwrap_or_default();
+        self.settings
+            .voters
+            .iter()
+            .map(|name| (name.clone(), view(name)))
+            .collect()
+    }
+}
+
+/// What would keep the next failover from succeeding; known to the leader only.
+fn blockers(
+    now: Instant,
+    state: &ServiceState,
+    post: &Post,
+    settings: &NodeSettings,
+) -> Vec<Reason> {
+    let desk: &Desk = match (&post.desk, &state.stage) {
+        (Some(desk), Stage::Steady | Stage::Repointing) => desk,
+        (Some(_), Stage::Unadopted | Stage::Freezing | Stage::Promoting { .. }) | (None, _) => {
+            return Vec::new();
+        }
+    };
+    let verdict = post.verdict.as_ref();
+    Sight {
+        now,
+        state,
+        monitor: &post.monitor,
+        verdict,
+        desk,
+        bugs: &settings.bugs,
+    }
+    .blockers()
+}
+
+fn service_view(
+    state: &ServiceState,
+    post: &Post,
+    voters: usize,
+    blockers: Vec<Reason>,
+) -> ServiceView {
+    let needed = state
+        .settings
+        .quorum
+        .map_or(majority(voters), |quorum| quorum as usize);
+    ServiceView {
+        settings: state.settings.clone(),
+        token: state.token,
+        stage: stage_view(&state.stage),
+        primary: state.answer.as_ref().map(|answer| answer.primary.clone()),
+        primary_epoch: state
+            .answer
+            .as_ref()
+            .map_or(Epoch(0), |answer| answer.epoch),
+        write_quorum_k: state
+            .configs
+            .last()
+            .map_or(state.settings.min_replicas, |config| config.k),
+        write_quorum_members: state
+            .configs
+            .iter()
+            .flat_map(|config| config.members.keys())
+            .cloned()
+            .collect(),
+        instances: instances(post),
+        witnesses: post
+            .verdict
+            .as_ref()
+            .map(|verdict| verdict.witness_names())
+            .unwrap_or_default(),
+        verdict_quorum: u32::try_from(needed).unwrap_or(u32::MAX),
+        report: post.report.clone(),
+        blockers,
+        history: state.history.iter().cloned().collect(),
+    }
+}
+
+fn stage_view(stage: &Stage) -> StageView {
+    match stage {
+        Stage::Unadopted => StageView::Unadopted,
+        Stage::Steady => StageView::Steady,
+        Stage::Freezing => StageView::Freezing,
+        Stage::Promoting { target, .. } => StageView::Promoting(target.instance.clone()),
+        Stage::Repointing => StageView::Repointing,
+    }
+}
+
+fn instances(post: &Post) -> BTreeMap<InstanceId, InstanceView> {
+    let view = |watch: &crate::monitor::Watch| InstanceView {
+        health: watch.health().clone(),
+        health_since: watch.health_since(),
+        facts: watch.reading().map(|reading| reading.facts.clone()),
+        facts_at: watch.reading().map(|reading| reading.read_at),
+        rejected: watch.rejected().map(str::to_owned),
+    };
+    post.monitor
+        .watches()
+        .iter()
+        .map(|(instance, watch)| (instance.clone(), view(watch)))
+        .collect()
+}
