@@ -8,6 +8,7 @@
 pub mod adapter;
 pub mod clock;
 pub mod log_file;
+pub mod transport;
 
 pub use adapter::{Adapter, AdapterContext, AdapterFactory};
 pub use clock::Clock;
