@@ -177,4 +177,63 @@ mod tests {
             "`http://h` is no address of a node: `h` has no port; write host:port, for example 10.0.0.21:6379"
         );
     }
+    /// A client of something that reads one request and answers so.
+    fn answering(answer: &'static str) -> Client {
+        use std::io::{BufRead as _, BufReader, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let request = BufReader::new(stream.try_clone().unwrap()).lines();
+            let is_header =
+                |line: &std::io::Result<String>| line.as_ref().is_ok_and(|line| !line.is_empty());
+            assert_ne!(request.take_while(is_header).count(), 0);
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        Client::new(InstanceId::new("127.0.0.1", port))
+    }
+
+    fn error_of(answer: &'static str) -> ClientError {
+        answering(answer)
+            .get::<serde_json::Value>("/v1/status")
+            .unwrap_err()
+    }
+
+    #[test]
+    fn an_answer_is_read() {
+        let client = answering("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"ok\": 1}");
+        let answer: serde_json::Value = client.get("/v1/status").unwrap();
+        assert_eq!(answer["ok"], 1);
+    }
+
+    #[test]
+    fn a_refusal_keeps_the_words_of_the_node() {
+        let body = r#"{"schema":1,"error":"service `x` is unknown","hint":"look"}"#;
+        assert_eq!(body.len(), 59);
+        let error = error_of(
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 59\r\n\r\n{\"schema\":1,\"error\":\"service `x` is unknown\",\"hint\":\"look\"}",
+        );
+        assert!(matches!(
+            error,
+            ClientError::Refused { status: 404, ref hint, .. } if hint == "look"
+        ));
+        assert_eq!(error.to_string(), "service `x` is unknown");
+    }
+
+    #[test]
+    fn what_is_no_node_of_ours_is_told_apart() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+            "HTTP/1.1 500 Oops\r\ncontent-length: 5\r\n\r\nhello",
+            "-ERR unknown command 'GET'\r\n",
+        ] {
+            let error = error_of(answer);
+            assert!(matches!(error, ClientError::Foreign { .. }), "{error:?}");
+        }
+        let error = error_of("");
+        assert!(
+            matches!(error, ClientError::Unreachable { .. }),
+            "{error:?}"
+        );
+    }
 }

@@ -219,3 +219,118 @@ fn row(instance: &InstanceJson) -> [String; 6] {
         ),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(stale: bool) -> StatusJson {
+        serde_json::from_value(json!({
+            "schema": 1, "version": "0.1.0", "cluster": "main", "node": "s1", "myid": "", "role": "voter",
+            "leader": "s2", "leader_http": "127.0.0.1:2", "term": 4, "majority": 2,
+            "voters": {
+                "s1": {"resp": null, "http": "127.0.0.1:1", "myid": "", "heard_ms": null},
+                "s2": {"resp": null, "http": "127.0.0.1:2", "myid": "", "heard_ms": 40},
+                "s3": {"resp": null, "http": null, "myid": "", "heard_ms": null},
+            },
+            "stale": stale, "as_of_ms": 4200,
+        }))
+        .unwrap()
+    }
+
+    fn service() -> ServiceJson {
+        serde_json::from_value(json!({
+            "schema": 1, "service": "orders", "engine": "redis", "stage": "steady", "target": null,
+            "primary": "127.0.0.1:6379", "epoch": 3, "token_epoch": 3, "token_step": 9, "min_replicas": 1,
+            "write_quorum": ["127.0.0.1:6380"], "witnesses": [], "quorum": 2,
+            "instances": [
+                {"instance": "127.0.0.1:6379", "health": "up", "evidence": null, "health_ms": 12_190,
+                 "role": "primary", "upstream": null, "link": null, "synced": true, "lineage": "ab",
+                 "offset": 4711, "priority": 100, "facts_ms": 80, "rejected": null},
+                {"instance": "127.0.0.1:6380", "health": "down", "evidence": "refusal", "health_ms": 100,
+                 "role": "replica", "upstream": "127.0.0.1:6379", "link": "syncing", "synced": false,
+                 "lineage": null, "offset": null, "priority": 100, "facts_ms": 900, "rejected": null},
+            ],
+            "blockers": [], "stale": false, "as_of_ms": 10,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_block_of_a_service_reads_in_columns() {
+        let lines = lines("healthy: 1 service, 3 voters", &status(false), &[service()]);
+        assert_eq!(
+            lines,
+            [
+                "healthy: 1 service, 3 voters",
+                "",
+                "cluster main, asked s1, leader s2, term 4, majority 2 of 3",
+                "  s1  127.0.0.1:1  this node",
+                "  s2  127.0.0.1:2  heard 40ms ago",
+                "  s3  -            never heard",
+                "",
+                "orders (redis): primary 127.0.0.1:6379, epoch 3, steady",
+                "  a write is acknowledged by 1 of: 127.0.0.1:6380",
+                "  instance        role     health                     link                     offset  seen",
+                "  127.0.0.1:6379  primary  up for 12.1s               -                        4711    80ms ago",
+                "  127.0.0.1:6380  replica  down by refusal for 100ms  syncing, data not whole  -       900ms ago",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let judge = |stale: bool, change: &dyn Fn(&mut ServiceJson)| {
+            let mut service = service();
+            change(&mut service);
+            verdict(&status(stale), &[service])
+        };
+        let blocked = |service: &mut ServiceJson| {
+            service.blockers = vec![sentinel_core::reason::Reason::new("x", "why")];
+        };
+        for (stale, change, code, text) in [
+            (
+                false,
+                &(|_: &mut ServiceJson| {}) as &dyn Fn(&mut ServiceJson),
+                ExitCode::Done,
+                "healthy: 1 service, 3 voters",
+            ),
+            (
+                false,
+                &blocked,
+                ExitCode::Done,
+                "at risk: the next failover would block: orders",
+            ),
+            (
+                false,
+                &|service| service.instances[0].health = "down".to_owned(),
+                ExitCode::Done,
+                "primary down: orders",
+            ),
+            (
+                false,
+                &|service| service.stage = "freezing".to_owned(),
+                ExitCode::Done,
+                "failover in progress: orders",
+            ),
+            (
+                false,
+                &|service| service.primary = None,
+                ExitCode::NoPrimary,
+                "no primary: orders; `sentinel explain SERVICE` says why",
+            ),
+            (
+                true,
+                &|service| service.primary = None,
+                ExitCode::NoQuorum,
+                "no quorum: s1 has heard no leader for 4.2s; no failover is possible, and what follows may be out of date",
+            ),
+        ] {
+            assert_eq!(judge(stale, change), (code, text.to_owned()));
+        }
+    }
+}
