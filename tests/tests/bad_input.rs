@@ -76,7 +76,7 @@ const ROWS: &[Row] = &[
         ),
         command: CHECK,
         code: 2,
-        first_line: "error: s1.toml:6: `cluster_key_file`: open.key has mode 0644, so others can read or write it: run `chmod 600 open.key`",
+        first_line: "error: s1.toml:6: `cluster_key_file`: the cluster key file open.key has mode 0644, so that others can read it: run chmod 600 on it",
     },
     Row {
         change: (

@@ -5,12 +5,12 @@
 use std::path::Path;
 
 use sentinel_core::config::NodeRole;
+use sentinel_core::quorum;
 use serde::Serialize;
 
 use super::age::counted;
 use super::args::Format;
 use super::failure::Failure;
-use super::quorum;
 use crate::exit::ExitCode;
 use crate::output;
 use crate::settings::{GuardedService, PasswordSource, Settings};

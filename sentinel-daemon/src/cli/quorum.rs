@@ -1,5 +1,6 @@
 //! `sentinel quorum [N]`: how many votes decide among n voters, and how many failures that tolerates. Asks nobody.
 
+use sentinel_core::quorum::{failures_tolerated, majority};
 use serde::Serialize;
 
 use super::age::aligned;
@@ -27,16 +28,6 @@ pub(super) fn run(voters: Option<u32>, format: Format) -> ExitCode {
         Format::Json => output::json(&rows),
     }
     ExitCode::Done
-}
-
-/// Votes that decide among so many voters: more than half.
-pub(super) fn majority(voters: usize) -> usize {
-    voters / 2 + 1
-}
-
-/// Voters that may be lost while the rest still decides.
-pub(super) fn failures_tolerated(voters: usize) -> usize {
-    voters - majority(voters)
 }
 
 fn row(voters: u32) -> Row {

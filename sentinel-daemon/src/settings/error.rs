@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use sentinel_core::config::SettingsError;
+use sentinel_core::runtime::transport::KeyError;
 
 use super::place::{Line, Places};
 use super::secret::SecretError;
@@ -127,6 +128,9 @@ pub enum SettingsProblem {
         value: String,
         remedy: &'static str,
     },
+    /// There is no usable cluster key.
+    #[error("`cluster_key_file`: {source}")]
+    Key { source: KeyError },
     /// A secret cannot be had.
     #[error("`{field}`: {source}")]
     Secret { field: String, source: SecretError },

@@ -10,13 +10,12 @@ use std::path::{Path, PathBuf};
 use sentinel_core::config::{NodeRole, NodeSettings, ServiceSettings, Timing};
 use sentinel_core::id::{ClusterName, EngineName, InstanceId, NodeName, ServiceName};
 use sentinel_core::planted::Bugs;
+use sentinel_core::runtime::transport::ClusterKey;
 
 use super::error::{SettingsFailure, SettingsProblem, from_toml};
 use super::place::Places;
 use super::relations;
-use super::secret::{
-    Secret, SecretError, read_cluster_key, read_secret_file, read_secret_variable,
-};
+use super::secret::{Secret, SecretError, read_secret_file, read_secret_variable};
 use super::shape::{FileShape, ListenShape, NodeShape, ServiceShape, TimingShape};
 use super::values::{DurationText, InstanceText, ListenText};
 use crate::source::StaleAnswers;
@@ -109,7 +108,7 @@ pub enum PasswordSource {
 #[derive(Clone, Debug)]
 pub struct Secrets {
     /// What peers prove to each other.
-    pub cluster_key: Option<Secret>,
+    pub cluster_key: Option<ClusterKey>,
     /// What clients of the Sentinel protocol give.
     pub resp_password: Option<Secret>,
     /// What opens the instances of each service that has a password.
@@ -157,8 +156,11 @@ impl Settings {
         let cluster_key = security
             .cluster_key_file
             .as_deref()
-            .map(|file| read("security.cluster_key_file", read_cluster_key(file)))
-            .transpose()?;
+            .map(ClusterKey::read)
+            .transpose()
+            .map_err(|source| {
+                self.failure("security.cluster_key_file", SettingsProblem::Key { source })
+            })?;
         let resp_password = security
             .resp_password_file
             .as_deref()

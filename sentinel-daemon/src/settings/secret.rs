@@ -11,9 +11,6 @@ use std::path::{Path, PathBuf};
 /// Longest content of a secret file in bytes; more is the wrong file.
 const SECRET_BYTES_MAX: u64 = 4096;
 
-/// Shortest cluster key in bytes.
-const KEY_BYTES_MIN: usize = 16;
-
 /// A secret text. It is shown by [`Secret::reveal`] and by nothing else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -63,14 +60,6 @@ pub enum SecretError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// A cluster key that could be guessed.
-    #[error("{} holds a key of {bytes} bytes, shorter than {KEY_BYTES_MIN}: make one with `head -c 32 /dev/urandom | base64`", path.display())]
-    ShortKey {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        bytes: usize,
-    },
     /// The environment variable is not set, or no text.
     #[error("environment variable `{variable}` is not set: set it, or use password_file")]
     Unset {
@@ -111,18 +100,6 @@ pub(super) fn read_secret_file(path: &Path) -> Result<Secret, SecretError> {
         return Err(unusable("empty"));
     }
     Ok(Secret::new(text))
-}
-
-/// Reads a cluster key: a secret file, long enough not to be guessed.
-pub(super) fn read_cluster_key(path: &Path) -> Result<Secret, SecretError> {
-    let key = read_secret_file(path)?;
-    if key.reveal().len() < KEY_BYTES_MIN {
-        return Err(SecretError::ShortKey {
-            path: path.to_owned(),
-            bytes: key.reveal().len(),
-        });
-    }
-    Ok(key)
 }
 
 /// Reads a password from the environment.
@@ -171,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_endless_and_short_ones_are_refused() {
+    fn empty_and_endless_ones_are_refused() {
         let (_folder, path) = secret_file(b"\n", 0o600);
         assert!(matches!(
             read_secret_file(&path).unwrap_err(),
@@ -184,11 +161,6 @@ mod tests {
         assert!(matches!(
             read_secret_file(&path).unwrap_err(),
             SecretError::Unusable { .. }
-        ));
-        let (_folder, path) = secret_file(b"short", 0o600);
-        assert!(matches!(
-            read_cluster_key(&path).unwrap_err(),
-            SecretError::ShortKey { bytes: 5, .. }
         ));
     }
 }

@@ -123,7 +123,7 @@ pub enum PeerError {
         connections_max: usize,
     },
     /// A key is needed off this machine.
-    #[error("no cluster key, and the peer is not on this machine: set node.cluster_key_file")]
+    #[error("no cluster key, and the peer is not on this machine: set security.cluster_key_file")]
     KeyNeeded,
     /// Neither message nor sign of life.
     #[error(

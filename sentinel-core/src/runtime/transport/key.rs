@@ -38,7 +38,7 @@ pub enum KeyError {
     },
     /// Peers on other machines could not be told from strangers.
     #[error(
-        "no cluster key, and peers would be accepted at {listen}: set node.cluster_key_file, or let listen.peer be a loopback address"
+        "no cluster key, and peers would be accepted at {listen}: set security.cluster_key_file, or let listen.peer be a loopback address"
     )]
     Needed {
         /// Where peers would be accepted.

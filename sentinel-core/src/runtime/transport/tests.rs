@@ -442,7 +442,7 @@ async fn without_a_key_only_loopback() {
     assert_eq!(
         refused.to_string(),
         format!(
-            "no cluster key, and peers would be accepted at {listen}: set node.cluster_key_file, or let listen.peer be a loopback address"
+            "no cluster key, and peers would be accepted at {listen}: set security.cluster_key_file, or let listen.peer be a loopback address"
         )
     );
     let (listener, address) = bind().await;
