@@ -144,8 +144,8 @@ pub struct SnapshotRecord {
 /// What must be durable before any later output is carried out. Parts are written in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Persist {
-    /// Replaces everything up to its index. Entries after it are kept if they are contiguous with it
-    /// and in the log already; otherwise the log is empty after it.
+    /// Replaces everything up to its index. Entries after it are kept if the log holds the snapshot's own
+    /// entry, in the same term; otherwise the log is empty after it.
     pub snapshot: Option<SnapshotRecord>,
     /// Entries to append; the first one's index replaces any entry from there on.
     pub entries: Vec<LogEntry>,

@@ -73,6 +73,8 @@ pub(super) struct MemoryLog {
     snapshot: SnapshotRecord,
     behind: EntryId,
     entries: Vec<Entry>,
+    /// [`ENTRIES_BEHIND_MAX`], or less where a test wants snapshots to be sent early.
+    pub(super) entries_behind_max: u64,
 }
 
 /// Index and term of an entry.
@@ -95,6 +97,7 @@ impl MemoryLog {
             },
             snapshot,
             entries: restored.entries.into_iter().map(entry_to_raft).collect(),
+            entries_behind_max: ENTRIES_BEHIND_MAX,
         }
     }
 
@@ -102,7 +105,7 @@ impl MemoryLog {
     pub(super) fn apply(&mut self, persist: &Persist) {
         if let Some(snapshot) = &persist.snapshot {
             if entries_survive(self.term_at(snapshot.index), snapshot) {
-                self.forget_up_to(snapshot.index.saturating_sub(ENTRIES_BEHIND_MAX));
+                self.forget_up_to(snapshot.index.saturating_sub(self.entries_behind_max));
             } else {
                 self.entries.clear();
                 self.behind = EntryId {

@@ -27,7 +27,7 @@ const KINDS: [MessageType; 10] = [
 /// Largest index or term that is believed; raft-rs adds to them without looking for an overflow.
 const NUMBER_MAX: u64 = u64::MAX / 4;
 
-/// Why a message was not stepped. The node is as it was before.
+/// Why a message was not taken. The node is as it was before, but for [`StepError::CommitBeyondLog`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
     /// It comes from no voter, or from this node itself.
@@ -50,9 +50,11 @@ pub enum StepError {
         /// Index of the offending entry.
         index: u64,
     },
-    /// The leader counts on entries that this node does not have: its disk lost what it had acknowledged.
+    /// The leader counts on entries that this node does not have: its data folder was emptied, or its disk lost
+    /// what it had acknowledged. The leader is followed and asked to send them again; until then, every vote
+    /// of this node is one that it may have given differently before.
     #[error(
-        "the leader counts on entry {commit}, and the log ends at {last}: this node's data folder has lost acknowledged entries, replace the node"
+        "the leader counts on entry {commit}, and the log ends at {last}: this node's data folder lost acknowledged entries, which are fetched again; check its disk unless the folder was emptied on purpose"
     )]
     CommitBeyondLog {
         /// The commit index in the message.
@@ -86,16 +88,13 @@ pub(super) struct Receiver<'a> {
     pub(super) voters: &'a [u64],
 }
 
-/// Refuses what no correct voter sends; what passes cannot make raft-rs panic.
+/// Refuses what no correct voter sends; what passes cannot make raft-rs panic, once [`without_lost_commit`] has
+/// seen it.
 pub(super) fn check(message: &RaftMessage, receiver: &Receiver<'_>) -> Result<(), StepError> {
     let kind = kind_of(message.kind).ok_or(StepError::Kind(message.kind))?;
     check_numbers(message)?;
     check_entries(message)?;
     let last = receiver.last_index;
-    if kind == MessageType::MsgHeartbeat && message.commit > last {
-        let commit = message.commit;
-        return Err(StepError::CommitBeyondLog { commit, last });
-    }
     let acknowledges = kind == MessageType::MsgAppendResponse
         && !message.reject
         && receiver.leads_term == Some(message.term);
@@ -107,6 +106,35 @@ pub(super) fn check(message: &RaftMessage, receiver: &Receiver<'_>) -> Result<()
         check_snapshot(message, receiver.voters)?;
     }
     Ok(())
+}
+
+/// Takes out of a heartbeat a commit index beyond the log, which would make raft-rs panic, and reports it.
+pub(super) fn without_lost_commit(message: &mut RaftMessage, last: u64) -> Result<(), StepError> {
+    let commit = message.commit;
+    if message.kind != MessageType::MsgHeartbeat as i32 || commit <= last {
+        return Ok(());
+    }
+    message.commit = 0;
+    Err(StepError::CommitBeyondLog { commit, last })
+}
+
+/// Whether a follower's refusal says that its log ends before `matched`, which it had acknowledged in this term.
+pub(super) fn takes_back(message: &RaftMessage, matched: u64) -> bool {
+    message.kind == MessageType::MsgAppendResponse as i32
+        && message.reject
+        && message.reject_hint < matched
+}
+
+/// The refusal that makes a leader begin again with a follower whose log ends at `last`.
+pub(super) fn refusal(term: u64, last: u64) -> RaftMessage {
+    RaftMessage {
+        kind: MessageType::MsgAppendResponse as i32,
+        term,
+        index: last,
+        reject: true,
+        reject_hint: last,
+        ..RaftMessage::default()
+    }
 }
 
 fn kind_of(number: i32) -> Option<MessageType> {
@@ -436,13 +464,20 @@ mod tests {
 
     #[test]
     fn claims_beyond_the_log_are_refused() {
+        let mut heartbeat = RaftMessage {
+            commit: 51,
+            ..bare(MessageType::MsgHeartbeat)
+        };
+        assert_eq!(check(&heartbeat, &RECEIVER), Ok(()));
         assert_eq!(
-            refused(bare(MessageType::MsgHeartbeat), |m| m.commit = 51),
-            StepError::CommitBeyondLog {
+            without_lost_commit(&mut heartbeat, 50),
+            Err(StepError::CommitBeyondLog {
                 commit: 51,
                 last: 50
-            }
+            })
         );
+        assert_eq!(heartbeat.commit, 0);
+        assert_eq!(without_lost_commit(&mut heartbeat, 50), Ok(()));
         assert_eq!(
             refused(bare(MessageType::MsgAppendResponse), |m| m.index = 51),
             StepError::AcknowledgedBeyondLog {
