@@ -35,6 +35,9 @@ pub(super) enum Command {
         /// The node's settings
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Look at the instances too, without changing anything on them
+        #[arg(long)]
+        connect: bool,
     },
     /// Show how the services are
     Status {

@@ -1,6 +1,6 @@
 //! `sentinel check --config FILE`: reads the settings and every file that they name, and says what they mean.
 //!
-//! Starts nothing and binds nothing. The data folder is looked at, not opened: a running node holds it.
+//! Starts nothing and binds nothing; with `--connect` also looks at the instances (`connect.rs`). The data folder is looked at, not opened: a running node holds it.
 
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::age::counted;
 use super::args::Format;
+use super::connect::{self, Findings, Seen};
 use super::failure::Failure;
 use crate::exit::ExitCode;
 use crate::output;
@@ -25,24 +26,66 @@ struct Report {
     voters: usize,
     majority: usize,
     services: Vec<String>,
+    /// Looked at with `--connect` only.
+    instances: Vec<Seen>,
+    errors: Vec<String>,
     warnings: Vec<String>,
 }
 
-pub(super) fn run(file: &Path, format: Format) -> Result<ExitCode, Failure> {
+/// How far the check goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The settings and the files that they name.
+    Files,
+    /// The instances of every service too.
+    Instances,
+}
+
+pub(super) fn run(file: &Path, scope: Scope, format: Format) -> Result<ExitCode, Failure> {
     let settings = Settings::load(file)?;
-    settings.secrets()?;
+    let secrets = settings.secrets()?;
     let mut warnings = settings.warnings.clone();
     warnings.extend(data_folder(&settings.data_dir)?);
+    let findings = match scope {
+        Scope::Files => Findings::default(),
+        Scope::Instances => connect::look(&settings, &secrets).map_err(|error| {
+            Failure::new(
+                ExitCode::Failed,
+                format!("cannot look at the instances: {error}"),
+                "is there a limit on open files or threads?",
+            )
+        })?,
+    };
+    warnings.extend(findings.warnings);
     match format {
-        Format::Text => lines(&settings)
-            .iter()
-            .for_each(|line| output::result(line)),
-        Format::Json => output::json(&report(&settings, &warnings)),
+        Format::Text => {
+            let seen = match scope {
+                Scope::Files => Vec::new(),
+                Scope::Instances => connect::lines(&findings.seen),
+            };
+            let lines = lines(&settings).into_iter().chain(seen);
+            lines.for_each(|line| output::result(&line));
+        }
+        Format::Json => output::json(&Report {
+            errors: findings.errors.clone(),
+            warnings: warnings.clone(),
+            instances: findings.seen,
+            ..report(&settings)
+        }),
+    }
+    for error in &findings.errors {
+        output::note(&format!("error: {error}"));
     }
     for (index, warning) in warnings.iter().enumerate() {
         output::note(&format!("warning {}: {warning}", index + 1));
     }
-    Ok(ExitCode::Done)
+    if findings.errors.is_empty() {
+        return Ok(ExitCode::Done);
+    }
+    output::note(
+        "hint: a node started with these settings runs, and cannot guard what is named above",
+    );
+    Ok(ExitCode::Failed)
 }
 
 /// Refuses a data folder into which nothing can be written; warns of one that is not there yet.
@@ -66,7 +109,7 @@ fn data_folder(folder: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
-fn report(settings: &Settings, warnings: &[String]) -> Report {
+fn report(settings: &Settings) -> Report {
     let voters = settings.voters.len();
     Report {
         file: settings.file.display().to_string(),
@@ -80,7 +123,9 @@ fn report(settings: &Settings, warnings: &[String]) -> Report {
             .iter()
             .map(|service| service.settings.name.to_string())
             .collect(),
-        warnings: warnings.to_vec(),
+        instances: Vec::new(),
+        errors: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::process;
 use clap::Parser as _;
 
 use super::args::{Args, Command};
+use super::check::Scope;
 use super::failure::Failure;
 use super::{check, explain, primary, quorum, status};
 use crate::exit::ExitCode;
@@ -42,7 +43,14 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
     let format = args.format();
     let node = args.node;
     match args.command {
-        Command::Check { config } => check::run(&config, format),
+        Command::Check { config, connect } => {
+            let scope = if connect {
+                Scope::Instances
+            } else {
+                Scope::Files
+            };
+            check::run(&config, scope, format)
+        }
         Command::Status { service, settings } => {
             status::run(service.as_deref(), node.as_deref(), &settings, format)
         }

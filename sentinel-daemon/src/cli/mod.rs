@@ -4,6 +4,7 @@ mod age;
 mod args;
 mod ask;
 mod check;
+mod connect;
 mod dispatch;
 mod explain;
 mod failure;

@@ -10,6 +10,8 @@ use std::process::{Command, Output};
 
 use sentinel_tests::binary;
 
+mod instances;
+
 /// A usable file; rows change a part of it.
 const SETTINGS: &str = r#"[node]
 cluster = "main"
@@ -128,6 +130,10 @@ fn sentinel(folder: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+fn errors_of(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
 #[test]
 fn the_table() {
     let folder = tempfile::tempdir().unwrap();
@@ -144,7 +150,7 @@ fn the_table() {
         };
         fs::write(folder.path().join("s1.toml"), settings).unwrap();
         let output = sentinel(folder.path(), row.command);
-        let errors = String::from_utf8(output.stderr).unwrap();
+        let errors = errors_of(&output);
         assert_eq!(errors.lines().next(), Some(row.first_line), "{errors}");
         assert_eq!(output.status.code(), Some(row.code), "{errors}");
         assert!(
@@ -166,6 +172,6 @@ fn a_reader_that_goes_away_is_no_panic() {
         .stdout(writer)
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(errors_of(&output), "");
     assert_eq!(output.status.code(), Some(0));
 }
