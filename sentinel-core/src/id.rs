@@ -3,6 +3,7 @@
 //! Every id is its own type, so that two of them in a row cannot be mixed up. Nothing here knows
 //! what an id refers to.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -52,6 +53,13 @@ name! {
     /// The name of a replicated database that we guard.
     ServiceName
 }
+/// Lets services be looked up by a plain text: an answer to a client makes no key first.
+impl Borrow<str> for ServiceName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 name! {
     /// The name of one of our nodes; unique in its cluster.
     NodeName

@@ -61,6 +61,16 @@ impl<'a> Reply<'a> {
         self.header(b':', number);
     }
 
+    /// A number that may be below zero.
+    pub fn signed(&mut self, number: i32) {
+        self.out.put_u8(b':');
+        if number < 0 {
+            self.out.put_u8(b'-');
+        }
+        let mut digits = [0; 20];
+        self.line(decimal(u64::from(number.unsigned_abs()), &mut digits));
+    }
+
     /// A text or bytes.
     pub fn bulk(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -181,6 +191,7 @@ mod tests {
                 b":18446744073709551615\r\n",
                 b":18446744073709551615\r\n",
             ),
+            (|r| r.signed(-2), b":-2\r\n", b":-2\r\n"),
             (|r| r.bulk(""), b"$0\r\n\r\n", b"$0\r\n\r\n"),
             (
                 |r| r.bulk_number(1024),
