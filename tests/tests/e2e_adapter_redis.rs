@@ -540,3 +540,148 @@ async fn a_killed_server_is_hinted_at_once_and_then_refuses() {
     assert_ne!(after.incarnation, before.incarnation);
     assert!(!after.holds_data);
 }
+
+/// Fails over from one server to the other, leaving `old` a primary that took one write too many.
+async fn diverged(node: &Node, old: &RedisServer, new: &RedisServer) -> Facts {
+    node.follows(new, old).await;
+    old.cli(&["SET", "shared", "1"]);
+    node.caught_up(new, old).await;
+    let frozen = node.done(new, ActionKind::Freeze).await;
+    old.cli(&["SET", "diverged", "only-here"]);
+    node.done(new, promotion(new, &frozen, quorum(0, &[])))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_demoted_primary_has_is_saved_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::with(RedisService {
+        copies: Some(folder.path().join("copies")),
+        restart_delay: Duration::from_secs(1),
+        ..RedisService::default()
+    });
+    let old = RedisServer::start();
+    let new = RedisServer::replica_of(&old);
+    diverged(&node, &old, &new).await;
+    let demote = ActionKind::Demote {
+        primary: new.instance(),
+    };
+    // The first attempts may end while the copy is still under way, as with a real deadline.
+    wait::until_async("the old primary is demoted", || async {
+        let outcome = node
+            .act_within(&old, demote.clone(), Duration::from_millis(300))
+            .await;
+        matches!(outcome, Outcome::Done(_)).then_some(())
+    })
+    .await;
+    let copies: Vec<_> = std::fs::read_dir(folder.path().join("copies"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let [copy] = &copies[..] else {
+        panic!("one copy, not {copies:?}");
+    };
+    let mut reader = RedisServer::start();
+    reader.kill9();
+    std::fs::copy(copy, reader.dir().join("dump.rdb")).unwrap();
+    reader.restart();
+    let only_here = redis::Value::BulkString("only-here".into());
+    assert_eq!(reader.cli(&["GET", "diverged"]), only_here);
+    node.caught_up(&old, &new).await;
+    assert_eq!(old.cli(&["GET", "diverged"]), redis::Value::Nil);
+    assert_eq!(
+        old.cli(&["GET", "shared"]),
+        redis::Value::BulkString("1".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demoted_primary_with_nothing_of_its_own_is_not_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::with(RedisService {
+        copies: Some(folder.path().join("copies")),
+        ..RedisService::default()
+    });
+    let old = RedisServer::start();
+    let new = RedisServer::replica_of(&old);
+    old.cli(&["SET", "a", "1"]);
+    node.caught_up(&new, &old).await;
+    let frozen = node.done(&new, ActionKind::Freeze).await;
+    node.done(&new, promotion(&new, &frozen, quorum(0, &[])))
+        .await;
+    let demote = ActionKind::Demote {
+        primary: new.instance(),
+    };
+    node.done(&old, demote).await;
+    assert!(!folder.path().join("copies").exists());
+    let facts = node.caught_up(&old, &new).await;
+    assert!(facts.synced);
+    assert_eq!(new.info("sync_full").as_deref(), Some("0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_has_given_up_its_data_is_nowhere_until_it_has_the_new_ones() {
+    let node = Node::new();
+    let old = RedisServer::with(Options::default().line("enable-debug-command yes"));
+    old.cli(&["DEBUG", "POPULATE", "2000"]);
+    let replica = RedisServer::replica_of(&old);
+    node.caught_up(&replica, &old).await;
+    // 2 000 keys at 2 ms each, and a look at the connections after every few of them.
+    replica.cli(&["CONFIG", "SET", "key-load-delay", "2000"]);
+    replica.cli(&[
+        "CONFIG",
+        "SET",
+        "loading-process-events-interval-bytes",
+        "1024",
+    ]);
+    replica.cli(&["REPLICAOF", "NO", "ONE"]);
+    replica.cli(&["SET", "diverged", "1"]);
+    replica.cli(&["REPLICAOF", "127.0.0.1", &old.port().to_string()]);
+    wait::until("the load has begun", || {
+        (replica.info("loading")? == "1").then_some(())
+    });
+    let facts = node.facts(&replica).await;
+    assert!(!facts.synced && facts.position.is_none(), "{facts:?}");
+    let text = node.refused(&replica, ActionKind::Freeze).await;
+    assert!(text.contains("LOADING"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_permissions_in_the_decision_record_suffice() {
+    let text = include_str!("../../docs/adr/0005-write-quorum-record.md");
+    let rules = text
+        .lines()
+        .find(|line| line.trim().starts_with("+ping "))
+        .unwrap();
+    let old = RedisServer::start();
+    let new = RedisServer::replica_of(&old);
+    for server in [&old, &new] {
+        let mut user = vec!["ACL", "SETUSER", "sentinel", "on", ">secret"];
+        user.extend(rules.split_whitespace());
+        server.cli(&user);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::with(RedisService {
+        credentials: Some(Credentials {
+            username: Some("sentinel".into()),
+            password: Secret::new("secret"),
+        }),
+        copies: Some(folder.path().to_owned()),
+        ..RedisService::default()
+    });
+    // Freeze, promote, demote with a copy, configure: every command that the adapter sends.
+    diverged(&node, &old, &new).await;
+    let demote = ActionKind::Demote {
+        primary: new.instance(),
+    };
+    node.done(&old, demote).await;
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let configure = ActionKind::Configure {
+        quorum: quorum(1, &[&old]),
+    };
+    node.done(&new, configure).await;
+    new.cli(&["ACL", "SETUSER", "sentinel", "-replicaof"]);
+    let text = node.refused(&new, ActionKind::Freeze).await;
+    assert!(text.contains("NOPERM"), "{text}");
+    assert_eq!(node.facts(&new).await.role, Role::Primary);
+}

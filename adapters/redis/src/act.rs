@@ -8,18 +8,22 @@
 //! writing of the file fails, inside the transaction, the role has changed already: the outcome is
 //! `Unknown`, and reading shows what is in force.
 
+use std::sync::Arc;
+
 use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::id::{InstanceId, Member};
 use sentinel_core::observation::{Facts, Persistable, Role, Upstream, WriteQuorum};
 use sentinel_core::position::Position;
 use tokio::time::timeout;
 
+use crate::demote;
 use crate::line::{Acting, Line};
 use crate::orders;
 use crate::reading::Reading;
 use crate::session::{Session, Stop};
 
-pub(crate) async fn carry_out(line: &Line, action: Action) -> Outcome {
+/// `upstream` leads to the primary that a demoted instance is to follow.
+pub(crate) async fn carry_out(line: &Line, upstream: Option<Arc<Line>>, action: Action) -> Outcome {
     let left = line.context.clock.until(action.deadline);
     if left.is_zero() {
         return Outcome::Refused("nothing was sent: the deadline had passed".into());
@@ -36,7 +40,7 @@ pub(crate) async fn carry_out(line: &Line, action: Action) -> Outcome {
             action.token, acting.token
         ));
     }
-    match in_session(line, &mut acting, &action).await {
+    match in_session(line, upstream.as_ref(), &mut acting, &action).await {
         Ok(facts) => Outcome::Done(Box::new(facts)),
         Err(stop) => {
             tracing::debug!(instance = %line.instance, action = action.kind.word(), token = %action.token, ?stop, "action not done");
@@ -46,7 +50,12 @@ pub(crate) async fn carry_out(line: &Line, action: Action) -> Outcome {
 }
 
 /// A connection on which an action did not end well is not used again.
-async fn in_session(line: &Line, acting: &mut Acting, action: &Action) -> Result<Facts, Stop> {
+async fn in_session(
+    line: &Line,
+    upstream: Option<&Arc<Line>>,
+    acting: &mut Acting,
+    action: &Action,
+) -> Result<Facts, Stop> {
     let standing = acting.connection.take();
     let (mut session, found) = Session::begin(line, standing, action.deadline).await?;
     if found.facts.persistable == Persistable::No {
@@ -60,7 +69,10 @@ async fn in_session(line: &Line, acting: &mut Acting, action: &Action) -> Result
         ActionKind::Unfreeze { primary } | ActionKind::Repoint { primary } => {
             follow(line, &mut session, &found, primary).await
         }
-        ActionKind::Demote { primary } => follow(line, &mut session, &found, primary).await,
+        ActionKind::Demote { primary } => {
+            demote::save(line, upstream, &mut session, &mut acting.copying, &found).await?;
+            follow(line, &mut session, &found, primary).await
+        }
         ActionKind::Configure { quorum } => configure(line, &mut session, &found, quorum).await,
         ActionKind::Promote {
             expect,
@@ -167,7 +179,10 @@ impl Target<'_> {
             }
             Some(Upstream::Frozen) => facts.position.as_ref(),
         };
-        if place != Some(self.position) || !facts.synced {
+        if !facts.synced {
+            return Err("it does not hold a whole copy of the data".into());
+        }
+        if place != Some(self.position) {
             let place = place.map_or("an unknown position".into(), ToString::to_string);
             return Err(format!(
                 "it is at {place}, decided upon was {}",

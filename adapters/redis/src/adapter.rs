@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use sentinel_core::action::{Action, Outcome};
+use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::id::{EngineName, InstanceId, ServiceName};
 use sentinel_core::observation::{Observation, ProbeFailure, ProbeRequest};
 use sentinel_core::runtime::{Adapter, AdapterContext, AdapterFactory};
@@ -94,9 +94,17 @@ impl Adapter for RedisAdapter {
 
     fn act(&self, action: Action) -> BoxFuture<'static, Outcome> {
         let line = self.line(&action.service, &action.instance);
+        let upstream = match &action.kind {
+            ActionKind::Demote { primary } => self.line(&action.service, primary).ok(),
+            ActionKind::Freeze
+            | ActionKind::Unfreeze { .. }
+            | ActionKind::Configure { .. }
+            | ActionKind::Promote { .. }
+            | ActionKind::Repoint { .. } => None,
+        };
         Box::pin(async move {
             match line {
-                Ok(line) => act::carry_out(&line, action).await,
+                Ok(line) => act::carry_out(&line, upstream, action).await,
                 Err(text) => Outcome::Refused(text),
             }
         })

@@ -7,7 +7,9 @@
 mod act;
 mod adapter;
 mod connection;
+mod copy;
 mod credentials;
+mod demote;
 mod line;
 mod orders;
 mod overheard;

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::connection::{Connection, ConnectionError, rejected};
+use crate::demote::Copying;
 use crate::reading::{self, Reading};
 use crate::reply;
 use crate::service::RedisService;
@@ -30,7 +31,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Invariant: a probe holds the lock on `standing` from its first look until its answer or deadline.
 pub(crate) struct Line {
-    service: ServiceName,
+    pub(crate) service: ServiceName,
     pub(crate) instance: InstanceId,
     pub(crate) settings: RedisService,
     pub(crate) context: AdapterContext,
@@ -46,6 +47,8 @@ pub(crate) struct Acting {
     pub(crate) connection: Option<Connection>,
     /// The highest token whose action began here.
     pub(crate) token: Token,
+    /// The copy of what only this instance has.
+    pub(crate) copying: Copying,
 }
 
 struct Standing {
@@ -91,7 +94,8 @@ impl Line {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    async fn look(&self) -> Result<Reading, ConnectionError> {
+    /// Looks over the standing connection, or a new one. Bounded by the caller.
+    pub(crate) async fn look(&self) -> Result<Reading, ConnectionError> {
         let mut slot = self.standing.lock().await;
         self.closing.store(false, Ordering::Relaxed);
         if let Some(standing) = slot.as_mut() {

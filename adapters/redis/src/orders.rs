@@ -4,6 +4,8 @@
 //! back to ask who the primary is; `CLIENT KILL` spares the connection that sends it, also within
 //! `MULTI`. Each ends by writing the configuration, so that the server's own restart keeps it.
 
+use std::time::Duration;
+
 use redis::Cmd;
 use sentinel_core::id::InstanceId;
 use sentinel_core::observation::WriteQuorum;
@@ -25,7 +27,17 @@ pub(crate) fn follow(primary: &InstanceId, settings: &RedisService, found: &Read
     let mut commands = close_others();
     commands.extend(guards(settings, found));
     commands.push(replica_of(primary.host(), &primary.port().to_string()));
+    // A replica takes no writes but the primary's; a pause of ours would hold those up.
+    commands.push(words(&["CLIENT", "UNPAUSE"]));
     commands.push(words(&["CONFIG", "REWRITE"]));
+    commands
+}
+
+/// Stops writes for a while, without a change of role and without touching a setting.
+pub(crate) fn pause_writes(pause: Duration) -> Vec<Cmd> {
+    let mut commands = close_others();
+    let millis = pause.as_millis().to_string();
+    commands.push(words(&["CLIENT", "PAUSE", &millis, "WRITE"]));
     commands
 }
 

@@ -1,5 +1,6 @@
 //! What the adapter is told of each service, beyond the core's own settings of it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::credentials::Credentials;
@@ -17,6 +18,10 @@ pub struct RedisService {
     /// is found before it wipes its replicas (rule S15): longer than detection, commit and freeze
     /// together. Becomes `repl-diskless-sync-delay`, in whole seconds rounded up, at least one.
     pub restart_delay: Duration,
+    /// Where this node keeps the data sets of instances that held writes which the authorised
+    /// primary does not have, before they follow it. Nothing is ever removed from it. `None`: such
+    /// writes are given up, with a warning in the log.
+    pub copies: Option<PathBuf>,
 }
 
 impl Default for RedisService {
@@ -25,6 +30,7 @@ impl Default for RedisService {
             credentials: None,
             ack_lag_max: Duration::from_secs(10),
             restart_delay: Duration::from_secs(5),
+            copies: None,
         }
     }
 }

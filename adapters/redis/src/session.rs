@@ -5,6 +5,8 @@
 //! is a refusal; afterwards none is. A transaction goes out only when its deadline has not passed
 //! on a connection that has just answered (rule S6). Does not know what the transactions do.
 
+use std::time::Duration;
+
 use redis::{Cmd, Value};
 use sentinel_core::action::Outcome;
 use sentinel_core::time::Deadline;
@@ -80,10 +82,14 @@ impl<'a> Session<'a> {
         Ok((connection, reading))
     }
 
+    /// Time left for the whole action.
+    pub(crate) fn left(&self) -> Duration {
+        self.line.context.clock.until(self.deadline)
+    }
+
     /// Reads the facts on the same connection.
     pub(crate) async fn read(&mut self) -> Result<Reading, Stop> {
-        let left = self.line.context.clock.until(self.deadline);
-        match timeout(left, line::read(&mut self.connection)).await {
+        match timeout(self.left(), line::read(&mut self.connection)).await {
             Ok(Ok(reading)) => Ok(reading),
             Ok(Err(error)) => Err(self.stop(&format!("could not be read back: {error}"))),
             Err(_) => Err(self.stop("not read back before the deadline")),
@@ -92,7 +98,7 @@ impl<'a> Session<'a> {
 
     /// Carries the commands out in one `MULTI`, in one write.
     pub(crate) async fn transact(&mut self, commands: Vec<Cmd>) -> Result<(), Stop> {
-        let left = self.line.context.clock.until(self.deadline);
+        let left = self.left();
         if left.is_zero() {
             return Err(self.stop("the deadline passed before the transaction was sent"));
         }
