@@ -6,9 +6,21 @@
 )]
 
 pub mod adapter;
+mod board;
 pub mod clock;
+mod driver;
+mod handle;
+mod hands;
 pub mod log_file;
+mod start;
+mod storage;
 pub mod transport;
+
+#[cfg(test)]
+mod tests;
 
 pub use adapter::{Adapter, AdapterContext, AdapterFactory};
 pub use clock::Clock;
+pub use handle::{Handle, NodeStopped, PrimaryAnswer, RunError, Running};
+pub use start::{PeerListen, StartError, StartOptions, start};
+pub use transport::{ClusterKey, KeyError};

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::id::{ClusterName, NodeName};
-use crate::peer::{LogEntry, Persist, Restored};
+use crate::peer::{HardState, LogEntry, Persist, Restored};
 
 use super::durable::{sync_contents, sync_names};
 use super::error::LogError;
@@ -107,7 +107,7 @@ impl RaftFile {
     }
 
     fn append_batch(&mut self, batch: Batch) -> Result<(), LogError> {
-        for part in split(batch) {
+        for part in split(batch, self.known.hard_state.commit) {
             let place = Place {
                 segment: self.number,
                 offset: self.bytes,
@@ -243,7 +243,11 @@ fn encode_contents(segment: u64, from: u64, contents: &Restored) -> Result<Vec<u
             entries: contents.entries.clone(),
             hard_state: Some(contents.hard_state),
         };
-        records.extend(split(batch).into_iter().map(Record::Batch));
+        records.extend(
+            split(batch, contents.hard_state.commit)
+                .into_iter()
+                .map(Record::Batch),
+        );
     }
     for record in records {
         let place = Place {
@@ -274,23 +278,65 @@ fn open_for_append(folder: &Path, number: u64) -> Result<(PathBuf, File, u64), L
     Ok((path, file, bytes))
 }
 
-/// Parts that each fit a record. The hard state goes with the last one: its commit index may name the last entry.
-fn split(batch: Batch) -> Vec<Batch> {
+/// Parts that each fit a record. A crash between two of them must leave a log that Raft could have had: the term and
+/// the vote go with the first one, since entries of a term are never older than it, and the commit index
+/// goes with the last one, since it may name the last entry.
+fn split(batch: Batch, commit_before: u64) -> Vec<Batch> {
     let weight = |entry: &LogEntry| entry.data.len() + entry.context.len() + 64;
+    let early = batch.hard_state.map(|hard_state| HardState {
+        commit: commit_before,
+        ..hard_state
+    });
     let mut parts = vec![Batch::default()];
     let mut filled = 0;
     for entry in batch.entries {
         filled += weight(&entry);
-        if filled > BATCH_BYTES_MAX && parts.last().is_some_and(|part| !part.entries.is_empty()) {
+        let part = parts.last_mut().expect("there is always a part");
+        if filled > BATCH_BYTES_MAX && !part.entries.is_empty() {
+            part.hard_state = early;
             filled = weight(&entry);
-            parts.push(Batch::default());
+            parts.push(Batch {
+                entries: vec![entry],
+                hard_state: None,
+            });
+        } else {
+            part.entries.push(entry);
         }
-        parts
-            .last_mut()
-            .expect("there is always a part")
-            .entries
-            .push(entry);
     }
     parts.last_mut().expect("there is always a part").hard_state = batch.hard_state;
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_brings_its_term_and_not_yet_its_commit_index() {
+        let entry = |index| LogEntry {
+            index,
+            term: 4,
+            kind: 0,
+            data: vec![0; 3 << 20],
+            context: vec![],
+        };
+        let hard_state = HardState {
+            term: 4,
+            vote: 2,
+            commit: 9,
+        };
+        let parts = split(
+            Batch {
+                entries: (7..=9).map(entry).collect(),
+                hard_state: Some(hard_state),
+            },
+            6,
+        );
+        let commits: Vec<_> = parts
+            .iter()
+            .map(|part| part.hard_state.map(|h| (h.term, h.vote, h.commit)))
+            .collect();
+        assert_eq!(commits, [Some((4, 2, 6)), Some((4, 2, 6)), Some((4, 2, 9))]);
+        assert!(parts.iter().all(|part| part.entries.len() == 1));
+    }
 }
