@@ -3,6 +3,7 @@
 //!
 //! `reading` says what counts as a fact, `orders` what each step sends, `session` when a step
 //! that went wrong is refused and when it is unknown, `record` where a server keeps its write quorum.
+//! [`guard`] is the client that counts by that record.
 
 mod act;
 mod adapter;
@@ -10,6 +11,7 @@ mod connection;
 mod copy;
 mod credentials;
 mod demote;
+pub mod guard;
 mod line;
 mod orders;
 mod overheard;

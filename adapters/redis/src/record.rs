@@ -68,7 +68,8 @@ fn encode(quorum: &WriteQuorum) -> Vec<String> {
     patterns
 }
 
-fn recorded(user: &Value) -> Result<Option<WriteQuorum>, DamagedRecord> {
+/// The record alone, as the coordinator committed it.
+pub(crate) fn recorded(user: &Value) -> Result<Option<WriteQuorum>, DamagedRecord> {
     let Some(keys) = reply::field(user, "keys") else {
         return Ok(None);
     };
