@@ -43,6 +43,7 @@ fn redis(settings: &Settings, secrets: &Secrets) -> AdapterFactory {
             }),
             ack_lag_max: service.settings.ack_lag_max,
             restart_delay: service.settings.restart_delay,
+            copies: Some(settings.data_dir.join("copies")),
         }
     }))
 }
