@@ -13,7 +13,7 @@ use crate::peer::{HardState, LogEntry, Persist, Restored};
 
 use super::durable::{sync_contents, sync_names};
 use super::error::LogError;
-use super::folder::{DataFolder, make_folder};
+use super::folder::{DataFolder, Lock, make_folder};
 use super::record::{Batch, Place, Record};
 use super::replay::{snapshot_index, take_batch, take_snapshot};
 use super::segment::{self, Header};
@@ -40,6 +40,8 @@ pub struct RaftFile {
     known: Restored,
     /// Set while a write is under way: one that failed may have left half a record, behind which nothing counts.
     unconfirmed: bool,
+    /// A write that is under way keeps the folder, even when nobody waits for it any more.
+    _lock: Lock,
 }
 
 impl RaftFile {
@@ -72,6 +74,7 @@ impl RaftFile {
             bytes,
             known: known.clone(),
             unconfirmed: false,
+            _lock: data.lock(),
         };
         Ok((log, known))
     }
