@@ -53,7 +53,7 @@ pub struct Timing {
     pub election_ticks_min: u32,
     /// Longest election timeout in beats. 12 (600 ms).
     pub election_ticks_max: u32,
-    /// A leader whose majority has been silent for longer does not act. 250 ms; below the shortest election timeout.
+    /// A leader whose majority has been silent for longer does not act. 200 ms; below the shortest election timeout.
     pub contact_fresh: Duration,
     /// An answer is marked stale when no leader was heard for so long. 2 s.
     pub stale_after: Duration,
@@ -68,7 +68,7 @@ impl Default for Timing {
             heartbeat_ticks: 2,
             election_ticks_min: 6,
             election_ticks_max: 12,
-            contact_fresh: Duration::from_millis(250),
+            contact_fresh: Duration::from_millis(200),
             stale_after: Duration::from_secs(2),
             pause_after: Duration::from_millis(500),
         }

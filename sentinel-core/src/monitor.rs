@@ -33,7 +33,7 @@ pub struct Watch {
     under_way: Option<(ProbeId, Instant)>,
     next_probe: Instant,
     /// Fresh facts were asked for while a probe was under way.
-    again: bool,
+    again: Option<Instant>,
     reading: Option<Reading>,
     rejected: Option<String>,
     health: Health,
@@ -50,7 +50,7 @@ impl Watch {
             detector: Detector::new(now, settings.down_after, settings.refused_after, late_after),
             under_way: None,
             next_probe: now,
-            again: false,
+            again: None,
             reading: None,
             rejected: None,
             health: Health::Unknown,
@@ -143,11 +143,13 @@ impl Monitor {
         }
     }
 
-    /// Somebody wants fresh facts: the next probe sets out as soon as none is under way.
-    pub fn hurry(&mut self, now: Instant, instance: &InstanceId) {
+    /// Somebody wants facts asked for at `at`: a probe sets out then, or as soon as none is under way.
+    pub fn hurry(&mut self, at: Instant, instance: &InstanceId) {
         if let Some(watch) = self.watches.get_mut(instance) {
-            watch.again = watch.under_way.is_some();
-            watch.next_probe = watch.next_probe.min(now);
+            match watch.under_way {
+                Some(_) => watch.again = Some(at),
+                None => watch.next_probe = watch.next_probe.min(at),
+            }
         }
     }
 
@@ -188,8 +190,8 @@ impl Monitor {
                 }
             }
         }
-        if std::mem::take(&mut watch.again) {
-            watch.next_probe = now;
+        if let Some(at) = watch.again.take() {
+            watch.next_probe = watch.next_probe.min(at.max(now));
         }
         true
     }

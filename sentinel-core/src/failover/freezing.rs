@@ -116,7 +116,7 @@ fn promote(sight: &Sight<'_>, plan: &mut Plan, counted: &Counted, target: Target
         sight
             .desk
             .sealed_since
-            .is_none_or(|at| sight.desk.frozen[*i].asked_at < at)
+            .is_none_or(|at| sight.desk.frozen[*i].asked_at <= at)
     });
     let stale: Vec<InstanceId> = stale.cloned().collect();
     if !stale.is_empty() {

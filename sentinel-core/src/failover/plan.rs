@@ -134,7 +134,7 @@ impl<'a> Sight<'a> {
     pub fn reading_of_stage(&self, instance: &InstanceId) -> Option<&'a Reading> {
         self.watch(instance)?
             .reading()
-            .filter(|reading| reading.asked_at >= self.desk.stage_since)
+            .filter(|reading| reading.asked_at > self.desk.stage_since)
     }
 
     /// The primary's facts, provided that it is up, is a primary, has its authority and lineage.

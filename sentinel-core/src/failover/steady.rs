@@ -461,7 +461,7 @@ fn caught_up(
         .watch(&primary.instance)
         .and_then(|watch| watch.reading());
     match (after, seen_at) {
-        (Some(reading), Some(seen_at)) if reading.asked_at >= seen_at => {
+        (Some(reading), Some(seen_at)) if reading.asked_at > seen_at => {
             if let Some(target) = reading.facts.position.clone() {
                 plan.notes.push(Note::CatchUp(
                     instance.clone(),

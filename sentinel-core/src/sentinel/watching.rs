@@ -176,7 +176,7 @@ impl Sentinel {
         let state = match watch.health() {
             Health::Unknown | Health::Suspect => return,
             Health::Down(evidence) => OpinionState::Down(evidence.clone()),
-            Health::Up => match watch.reading().filter(|reading| reading.asked_at >= since) {
+            Health::Up => match watch.reading().filter(|reading| reading.asked_at > since) {
                 None => return,
                 Some(reading) if reading.facts.incarnation != primary.incarnation => {
                     OpinionState::Down(Evidence::Restarted)

@@ -7,25 +7,19 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::durable::{sync_contents, sync_names};
 use super::error::LogError;
 
 const MYID_DIGITS: usize = 40;
 
-/// A data folder that this process alone uses, until the value and every log opened in it are dropped.
+/// A data folder that this process alone uses, until the value is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
     myid: String,
-    lock: Lock,
-}
-
-/// Holds the folder; the kernel gives it back when the process ends, however it ends.
-#[derive(Clone, Debug)]
-pub(super) struct Lock {
-    _file: Arc<File>,
+    /// Holds the lock; the kernel gives it back when the process ends, however it ends.
+    _lock: File,
 }
 
 impl DataFolder {
@@ -41,18 +35,13 @@ impl DataFolder {
         Ok(Self {
             path: path.into(),
             myid,
-            lock,
+            _lock: lock,
         })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// For whoever writes into the folder, possibly longer than this value lives.
-    pub(super) fn lock(&self) -> Lock {
-        self.lock.clone()
     }
 
     /// 40 hex digits that stay the same for the life of the folder.
@@ -77,7 +66,7 @@ pub(super) fn make_folder(path: &Path) -> Result<(), LogError> {
     }
 }
 
-fn lock(folder: &Path) -> Result<Lock, LogError> {
+fn lock(folder: &Path) -> Result<File, LogError> {
     let path = folder.join("lock");
     let file = OpenOptions::new()
         .create(true)
@@ -87,9 +76,7 @@ fn lock(folder: &Path) -> Result<Lock, LogError> {
         .open(&path)
         .map_err(LogError::io("opening", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(Lock {
-            _file: Arc::new(file),
-        }),
+        Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(LogError::InUse {
             folder: folder.into(),
         }),

@@ -1,0 +1,424 @@
+//! A small world without chance: machines that hear each other at once, instances that stream at once.
+//!
+//! For scripts that show one path each. Loss, delay, crashes and invariants are the simulator's business.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use sentinel_core::action::{Action, ActionKind, Outcome};
+use sentinel_core::config::{NodeRole, NodeSettings, ServiceSettings, Timing};
+use sentinel_core::event::EventKind;
+use sentinel_core::id::{InstanceId, NodeName, ServiceName};
+use sentinel_core::ledger::{ServiceState, Stage};
+use sentinel_core::observation::{
+    Facts, Link, Observation, Persistable, ProbeFailure, ReplicaLink, RestartGuard, Role, Upstream,
+    WriteQuorum,
+};
+use sentinel_core::peer::Restored;
+use sentinel_core::planted::Bugs;
+use sentinel_core::position::{Lineage, Offset, Position};
+use sentinel_core::sentinel::{Input, Output, Sentinel};
+use sentinel_core::time::Instant;
+
+pub(crate) struct Server {
+    pub(crate) life: u32,
+    pub(crate) alive: bool,
+    pub(crate) hung: bool,
+    /// It answers probes, and orders get lost.
+    pub(crate) deaf: bool,
+    pub(crate) primary: bool,
+    pub(crate) upstream: Option<InstanceId>,
+    pub(crate) lineage: u32,
+    pub(crate) fork: Option<(u32, u64)>,
+    pub(crate) offset: u64,
+    pub(crate) synced: bool,
+    pub(crate) holds_data: bool,
+    pub(crate) quorum: Option<WriteQuorum>,
+    pub(crate) orders: Vec<&'static str>,
+}
+
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) nodes: BTreeMap<NodeName, Sentinel>,
+    pub(crate) dead: BTreeSet<NodeName>,
+    pub(crate) servers: BTreeMap<InstanceId, Server>,
+    pub(crate) events: Vec<(NodeName, EventKind)>,
+    /// Answers that take until their deadline.
+    late: BTreeMap<(Instant, u64), (NodeName, Input)>,
+    sequence: u64,
+    lineages: u32,
+}
+
+pub(crate) const SERVICE: &str = "orders";
+
+pub(crate) fn instance(n: u16) -> InstanceId {
+    InstanceId::new("10.0.0.21", 6000 + n)
+}
+
+pub(crate) fn name(n: usize) -> NodeName {
+    NodeName::new(format!("s{n}"))
+}
+
+impl World {
+    /// Three voters; instance 0 is primary, the others stream from it.
+    pub(crate) fn new(replicas: u16) -> Self {
+        let voters: BTreeSet<NodeName> = (1..=3).map(name).collect();
+        let mut service = ServiceSettings::new(
+            ServiceName::from(SERVICE),
+            "test".into(),
+            [instance(0)].into(),
+        );
+        service.down_after = Duration::from_secs(1);
+        let node = |node: &NodeName| {
+            let settings = NodeSettings {
+                cluster: "test".into(),
+                name: node.clone(),
+                role: NodeRole::Voter,
+                voters: voters.clone(),
+                seed: 7,
+                timing: Timing::default(),
+                bugs: Bugs::none(),
+            };
+            Sentinel::new(
+                settings,
+                vec![service.clone()],
+                Restored::default(),
+                Instant::ORIGIN,
+            )
+            .unwrap()
+        };
+        let nodes = voters
+            .iter()
+            .map(|voter| (voter.clone(), node(voter)))
+            .collect();
+        let server = |n: u16| Server {
+            life: 1,
+            alive: true,
+            hung: false,
+            deaf: false,
+            primary: n == 0,
+            upstream: (n != 0).then(|| instance(0)),
+            lineage: 1,
+            fork: None,
+            offset: 100,
+            synced: true,
+            holds_data: true,
+            quorum: None,
+            orders: Vec::new(),
+        };
+        let servers = (0..=replicas).map(|n| (instance(n), server(n))).collect();
+        Self {
+            now: Instant::ORIGIN,
+            nodes,
+            dead: BTreeSet::new(),
+            servers,
+            events: Vec::new(),
+            late: BTreeMap::new(),
+            sequence: 0,
+            lineages: 1,
+        }
+    }
+
+    pub(crate) fn server(&mut self, n: u16) -> &mut Server {
+        self.servers.get_mut(&instance(n)).unwrap()
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeName> {
+        let alive = self
+            .nodes
+            .iter()
+            .filter(|(name, _)| !self.dead.contains(*name));
+        alive
+            .filter(|(_, node)| node.is_leader())
+            .map(|(name, _)| name.clone())
+            .next()
+    }
+
+    pub(crate) fn state(&self) -> ServiceState {
+        let node = self.leader().unwrap_or_else(|| name(1));
+        self.nodes[&node].table().services[&ServiceName::from(SERVICE)].clone()
+    }
+
+    pub(crate) fn report(&self) -> Vec<String> {
+        let node = self.leader().unwrap_or_else(|| name(1));
+        let view = self.nodes[&node].view();
+        let service = &view.services[&ServiceName::from(SERVICE)];
+        service
+            .report
+            .iter()
+            .chain(&service.blockers)
+            .map(|reason| reason.code.clone())
+            .collect()
+    }
+
+    /// Steps until the condition holds; how long that took.
+    pub(crate) fn until(
+        &mut self,
+        what: &str,
+        mut holds: impl FnMut(&mut Self) -> bool,
+    ) -> Duration {
+        let start = self.now;
+        while !holds(self) {
+            let patient = self.now.since(start) < Duration::from_secs(60);
+            assert!(
+                patient,
+                "{what}: not within a minute: {:#?}",
+                self.nodes[&self.leader().unwrap()].view()
+            );
+            self.step();
+        }
+        self.now.since(start)
+    }
+
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    pub(crate) fn steady_on(&mut self, n: u16, members: usize) -> Duration {
+        self.until(&format!("steady on {n} with {members} members"), |world| {
+            world
+                .leader()
+                .is_some_and(|leader| !world.nodes[&leader].table().services.is_empty())
+                && {
+                    let state = world.state();
+                    state.stage == Stage::Steady
+                        && state
+                            .primary
+                            .as_ref()
+                            .is_some_and(|p| p.instance == instance(n))
+                        && state.configs.len() == 1
+                        && state.configs[0].members.len() == members
+                }
+        })
+    }
+
+    fn step(&mut self) {
+        let awake = self
+            .nodes
+            .iter()
+            .filter(|(name, _)| !self.dead.contains(*name));
+        let timers = awake.map(|(name, node)| (node.poll_timeout(), name.clone()));
+        let (at, node) = timers.min().unwrap();
+        let (at, first) = match self.late.first_key_value() {
+            Some(((due, _), _)) if *due <= at => {
+                let ((due, _), late) = self.late.pop_first().unwrap();
+                (due, late)
+            }
+            Some(_) | None => (at, (node, Input::Tick)),
+        };
+        self.now = self.now.max(at);
+        let mut inputs = VecDeque::from([first]);
+        let mut rounds = 0;
+        while let Some((node, input)) = inputs.pop_front() {
+            rounds += 1;
+            assert!(
+                rounds < 10_000,
+                "{node} never comes to rest: {input:?}, {:?}",
+                inputs.front()
+            );
+            if self.dead.contains(&node) {
+                continue;
+            }
+            self.nodes.get_mut(&node).unwrap().handle(self.now, input);
+            while let Some(output) = self.nodes.get_mut(&node).unwrap().poll_output() {
+                self.carry_out(&node, output, &mut inputs);
+            }
+        }
+        self.replicate();
+    }
+
+    fn carry_out(
+        &mut self,
+        node: &NodeName,
+        output: Output,
+        inputs: &mut VecDeque<(NodeName, Input)>,
+    ) {
+        match output {
+            Output::Send { to, message } => {
+                inputs.push_back((
+                    to,
+                    Input::Received {
+                        from: node.clone(),
+                        message,
+                    },
+                ));
+            }
+            Output::Probe(request) => {
+                let server = &self.servers[&request.instance];
+                let (at, observation) = match (server.alive, server.hung) {
+                    (false, _) => (self.now, Observation::Failure(ProbeFailure::Refused)),
+                    (true, true) => (
+                        request.deadline,
+                        Observation::Failure(ProbeFailure::TimedOut),
+                    ),
+                    (true, false) => (
+                        self.now,
+                        Observation::Facts(Box::new(self.facts(&request.instance))),
+                    ),
+                };
+                let answer = (
+                    node.clone(),
+                    Input::Probed {
+                        id: request.id,
+                        observation,
+                    },
+                );
+                self.answer_at(at, answer, inputs);
+            }
+            Output::Act(action) => {
+                let outcome = self.act(&action);
+                let late = matches!(outcome, Outcome::Unknown(_));
+                let at = if late { action.deadline } else { self.now };
+                let answer = (
+                    node.clone(),
+                    Input::Acted {
+                        id: action.id,
+                        outcome,
+                    },
+                );
+                self.answer_at(at, answer, inputs);
+            }
+            Output::Publish(event) => self.events.push((node.clone(), event.kind)),
+            Output::Persist(_) | Output::View(_) | Output::Stopped => {}
+        }
+    }
+
+    fn answer_at(
+        &mut self,
+        at: Instant,
+        answer: (NodeName, Input),
+        inputs: &mut VecDeque<(NodeName, Input)>,
+    ) {
+        if at <= self.now {
+            inputs.push_back(answer);
+        } else {
+            self.sequence += 1;
+            self.late.insert((at, self.sequence), answer);
+        }
+    }
+
+    fn facts(&self, of: &InstanceId) -> Facts {
+        let server = &self.servers[of];
+        let position = |lineage: u32, offset| Position {
+            lineage: Lineage::new(lineage.to_string()),
+            offset: Offset(offset),
+        };
+        let follows = |server: &Server| server.upstream.as_ref() == Some(of);
+        let replicas = self
+            .servers
+            .iter()
+            .filter(|(_, other)| other.alive && follows(other));
+        Facts {
+            incarnation: server.life.to_string().as_str().into(),
+            role: if server.primary {
+                Role::Primary
+            } else {
+                Role::Replica {
+                    upstream: server
+                        .upstream
+                        .clone()
+                        .map_or(Upstream::Frozen, Upstream::Instance),
+                    link: if server.upstream.as_ref().is_some_and(|up| self.serves(up)) {
+                        if server.synced {
+                            Link::Streaming
+                        } else {
+                            Link::Syncing
+                        }
+                    } else {
+                        Link::Broken
+                    },
+                }
+            },
+            position: Some(position(server.lineage, server.offset)),
+            fork: server
+                .fork
+                .map(|(lineage, offset)| position(lineage, offset)),
+            synced: server.synced,
+            holds_data: server.holds_data,
+            persistable: Persistable::Yes,
+            priority: 100,
+            write_quorum: server.quorum.clone(),
+            replicas: replicas
+                .map(|(instance, other)| ReplicaLink {
+                    instance: instance.clone(),
+                    link: if other.synced {
+                        Link::Streaming
+                    } else {
+                        Link::Syncing
+                    },
+                    acknowledged: Offset(other.offset),
+                })
+                .collect(),
+            restart_guard: RestartGuard::None,
+        }
+    }
+
+    fn serves(&self, instance: &InstanceId) -> bool {
+        self.servers
+            .get(instance)
+            .is_some_and(|server| server.alive && !server.hung)
+    }
+
+    fn act(&mut self, action: &Action) -> Outcome {
+        if !self.serves(&action.instance) || self.servers[&action.instance].deaf {
+            return Outcome::Unknown("no answer".into());
+        }
+        self.lineages += 1;
+        let fresh = self.lineages;
+        let server = self.servers.get_mut(&action.instance).unwrap();
+        server.orders.push(action.kind.word());
+        match &action.kind {
+            ActionKind::Freeze => {
+                server.primary = false;
+                server.upstream = None;
+            }
+            ActionKind::Unfreeze { primary }
+            | ActionKind::Demote { primary }
+            | ActionKind::Repoint { primary } => {
+                server.primary = false;
+                server.upstream = Some(primary.clone());
+            }
+            ActionKind::Configure { quorum } => server.quorum = Some(quorum.clone()),
+            ActionKind::Promote {
+                expect,
+                position,
+                quorum,
+            } => {
+                if server.life.to_string() != expect.incarnation.as_str() {
+                    return Outcome::Refused("another incarnation".into());
+                }
+                assert_eq!(position.offset, Offset(server.offset));
+                server.quorum = Some(quorum.clone());
+                server.primary = true;
+                server.fork = Some((server.lineage, server.offset));
+                server.lineage = fresh;
+            }
+        }
+        Outcome::Done(Box::new(self.facts(&action.instance)))
+    }
+
+    /// Replicas copy what their upstream has; a replica off its history copies everything.
+    fn replicate(&mut self) {
+        let upstreams: Vec<_> = self
+            .servers
+            .iter()
+            .map(|(n, s)| (n.clone(), s.upstream.clone()))
+            .collect();
+        for (replica, upstream) in upstreams {
+            let Some(upstream) = upstream.filter(|up| self.serves(up)) else {
+                continue;
+            };
+            let (lineage, fork, offset) = {
+                let up = &self.servers[&upstream];
+                (up.lineage, up.fork, up.offset)
+            };
+            let server = self.servers.get_mut(&replica).unwrap();
+            if server.alive && !server.hung && server.synced {
+                (server.lineage, server.fork, server.offset) = (lineage, fork, offset);
+            }
+        }
+    }
+}
