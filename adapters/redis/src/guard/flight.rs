@@ -95,20 +95,7 @@ pub(super) async fn fly(
     lookup: &Lookup,
     queue: &mut Queue,
 ) -> Landing {
-    let mut flight = Flight {
-        instance,
-        terms,
-        timeouts,
-        lookup,
-        rounds: VecDeque::with_capacity(ROUNDS_MAX),
-        counting: Vec::new(),
-        wait_count: terms.quorum.k,
-        outgoing: Vec::new(),
-        taken: 0,
-        due: None,
-        course: Course::Steady,
-        rounds_proven: 0,
-    };
+    let mut flight = Flight::new((instance, terms), timeouts, lookup);
     let cause = flight.run(connection, queue).await;
     let rounds_proven = flight.rounds_proven;
     flight.end(cause.as_ref().unwrap_or(&UnknownCause::Stopped));
@@ -118,7 +105,28 @@ pub(super) async fn fly(
     }
 }
 
-impl Flight<'_> {
+impl<'a> Flight<'a> {
+    fn new(
+        (instance, terms): (&'a InstanceId, &'a Terms),
+        timeouts: &'a Timeouts,
+        lookup: &'a Lookup,
+    ) -> Self {
+        Self {
+            instance,
+            terms,
+            timeouts,
+            lookup,
+            rounds: VecDeque::with_capacity(ROUNDS_MAX),
+            counting: Vec::new(),
+            wait_count: terms.quorum.k,
+            outgoing: Vec::new(),
+            taken: 0,
+            due: None,
+            course: Course::Steady,
+            rounds_proven: 0,
+        }
+    }
+
     /// Returns why the connection ends; `None` when nobody can ask for writes any more.
     async fn run(&mut self, connection: Wire, queue: &mut Queue) -> Option<UnknownCause> {
         let Wire {
@@ -341,5 +349,121 @@ fn lost(broken: Broken) -> UnknownCause {
     match broken {
         Broken::Lost(detail) => UnknownCause::ConnectionLost(detail),
         Broken::Garbled(detail) => UnknownCause::Garbled(detail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::super::error::Fate;
+    use super::super::queue::queue;
+    use super::super::reading::Identity;
+    use super::super::request::Answer;
+    use super::super::request::tests::request;
+    use super::super::source::PrimarySource;
+    use super::*;
+    use sentinel_core::id::Token;
+    use sentinel_core::observation::WriteQuorum;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+
+    fn terms(k: u32) -> Terms {
+        Terms {
+            identity: Identity {
+                run_id: "run".into(),
+                replication_id: "history".into(),
+            },
+            quorum: WriteQuorum {
+                version: Token::default(),
+                k,
+                members: [InstanceId::new("10.0.0.2", 6379)].into(),
+            },
+        }
+    }
+
+    /// Flies one write against a server that answers with these bytes and closes.
+    async fn fly_one(answer: &'static str) -> (Landing, Answer) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let instance = InstanceId::new("127.0.0.1", listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let timeouts = Timeouts::default();
+        let source = PrimarySource::Fixed(instance.clone());
+        let lookup = Lookup::start(&"orders".into(), source, &timeouts);
+        let (sender, mut queue) = queue();
+        let (write, result) = request(&["SET a 1"]);
+        sender.send(write).unwrap();
+        let wire = Wire::open(&instance).await.unwrap();
+        let landing = fly(wire, (&instance, &terms(1)), &timeouts, &lookup, &mut queue).await;
+        (landing, result.await.unwrap())
+    }
+
+    const HELD: &str =
+        "*3\r\n$6\r\nmaster\r\n:70\r\n*1\r\n*3\r\n$8\r\n10.0.0.2\r\n$4\r\n6379\r\n$2\r\n70\r\n";
+
+    #[tokio::test]
+    async fn nothing_short_of_the_whole_check_acknowledges() {
+        let role = HELD;
+        for answer in [
+            String::new(),
+            "+OK\r\n".to_owned(),
+            format!("+OK\r\n{role}:1\r\n"),
+            format!("+OK\r\n{role}:1\r\n{role}"),
+            format!("+OK\r\n{role}:1\r\n{role}+master_replid:history\r\n+run_id:run\r\n"),
+            "+OK\r\nHTTP/1.1 400 Bad Request\r\n".to_owned(),
+            format!(
+                "+OK\r\n-LOADING x\r\n:1\r\n{role}+master_replid:history\r\n+run_id:run\r\n$-1\r\n"
+            ),
+        ] {
+            let (landing, result) = fly_one(answer.clone().leak()).await;
+            assert_eq!(result.unwrap_err().fate(), Fate::Unknown, "{answer:?}");
+            assert_eq!(landing.rounds_proven, 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_whole_check_does() {
+        let keys = "~v:0.0 ~k:1 ~m:10.0.0.2:6379";
+        let record = format!("*2\r\n$4\r\nkeys\r\n${}\r\n{keys}\r\n", keys.len());
+        let identity = "+master_replid:history\r\n+run_id:run\r\n";
+        let answer = format!("+OK\r\n{HELD}:1\r\n{HELD}{identity}{record}");
+        let (landing, result) = fly_one(answer.leak()).await;
+        assert_eq!(result.unwrap().replies, [Ok(Value::Okay)]);
+        assert_eq!(landing.rounds_proven, 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_never_took_was_not_sent() {
+        let (instance, terms, timeouts) = (
+            InstanceId::new("127.0.0.1", 1),
+            terms(1),
+            Timeouts::default(),
+        );
+        let source = PrimarySource::Fixed(instance.clone());
+        let lookup = Lookup::start(&"orders".into(), source, &timeouts);
+        let mut flight = Flight::new((&instance, &terms), &timeouts, &lookup);
+        let mut results: Vec<oneshot::Receiver<Answer>> = Vec::new();
+        for _ in 0..3 {
+            let (write, result) = request(&["SET a 1"]);
+            let begins = flight.taken + flight.outgoing.len() as u64;
+            let wait = (1, WAIT_SLICE);
+            flight
+                .rounds
+                .push_back(Round::send(vec![write], wait, begins, &mut flight.outgoing));
+            results.push(result);
+        }
+        // All of the first round, one byte of the second, none of the third.
+        let second = usize::try_from(flight.rounds[1].begins).unwrap();
+        flight.sent(Ok(second + 1)).unwrap();
+        flight.end(&UnknownCause::ConnectionLost("gone".into()));
+        let mut fates = Vec::new();
+        for result in results {
+            fates.push(result.await.unwrap().unwrap_err().fate());
+        }
+        assert_eq!(fates, [Fate::Unknown, Fate::Unknown, Fate::NotExecuted]);
     }
 }

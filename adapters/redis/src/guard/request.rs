@@ -139,3 +139,42 @@ impl Request {
         let _ = self.answer.send(Err(error));
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use tokio::sync::Semaphore;
+
+    /// A request for these commands, and where its result arrives.
+    pub(in super::super) fn request(lines: &[&str]) -> (Request, oneshot::Receiver<Answer>) {
+        let command = |line: &&str| {
+            let mut command = Cmd::new();
+            for word in line.split(' ') {
+                command.arg(word);
+            }
+            command
+        };
+        let commands: Vec<Cmd> = lines.iter().map(command).collect();
+        let kinds = vec![CommandKind::Plain; lines.len()];
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let (request, _claim, answer) = Request::new(&commands, kinds, place);
+        (request, answer)
+    }
+
+    #[test]
+    fn only_one_side_gets_it() {
+        let (sent, _answer) = request(&["SET a 1"]);
+        assert!(sent.take());
+        assert!(!sent.claim.take(), "the caller gave up what was sent");
+        let (given_up, _answer) = request(&["SET a 1"]);
+        assert!(given_up.claim.take());
+        assert!(!given_up.take(), "the connection sent what was given up");
+        let (abandoned, answer) = request(&["SET a 1"]);
+        drop(answer);
+        assert!(
+            !abandoned.take(),
+            "the connection sent what nobody waits for"
+        );
+    }
+}

@@ -134,3 +134,64 @@ impl Round {
         self.executed.into_iter().chain(self.unanswered)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::super::request::tests::request;
+    use super::*;
+
+    const WAIT: (u32, Duration) = (2, Duration::from_millis(50));
+
+    fn reply(text: &str) -> Value {
+        redis::parse_redis_value(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_writes_come_first_and_the_check_last() {
+        let (first, _first) = request(&["SET a 1"]);
+        let (second, _second) = request(&["INCR b", "INCR c"]);
+        let mut outgoing = Vec::new();
+        Round::send(vec![first, second], WAIT, 0, &mut outgoing);
+        let commands: [&[&str]; 9] = [
+            &["SET", "a", "1"],
+            &["INCR", "b"],
+            &["INCR", "c"],
+            &["ROLE"],
+            &["WAIT", "2", "50"],
+            &["ROLE"],
+            &["INFO", "replication"],
+            &["INFO", "server"],
+            &["ACL", "GETUSER", "sentinel-write-quorum"],
+        ];
+        let wanted: Vec<u8> = commands.iter().flat_map(|words| packed(words)).collect();
+        assert_eq!(outgoing, wanted);
+    }
+
+    #[test]
+    fn replies_go_by_order_and_definite_refusals_at_once() {
+        let (refused, _refused) = request(&["LPUSH text 1"]);
+        let (mixed, _mixed) = request(&["SET a 1", "LPUSH text 1"]);
+        let (written, _written) = request(&["SET b 1"]);
+        let mut round = Round::send(vec![refused, mixed, written], WAIT, 0, &mut Vec::new());
+        assert!(matches!(
+            round.take(reply("-WRONGTYPE x\r\n")),
+            Progress::Refused(_)
+        ));
+        assert!(matches!(round.take(reply("+OK\r\n")), Progress::More));
+        assert!(matches!(
+            round.take(reply("-WRONGTYPE x\r\n")),
+            Progress::More
+        ));
+        assert!(matches!(round.take(reply("+OK\r\n")), Progress::More));
+        let role = "*3\r\n$6\r\nmaster\r\n:70\r\n*0\r\n";
+        for behind in [role, ":9\r\n", role, "+x\r\n", "+x\r\n"] {
+            assert!(matches!(round.take(reply(behind)), Progress::More));
+        }
+        assert!(matches!(round.take(reply("$-1\r\n")), Progress::Complete));
+        let answered = round.answered();
+        assert_eq!(answered.executed.len(), 2);
+        assert_eq!(answered.reached, Ok(Some(Offset(70))));
+        assert_eq!(answered.check.len(), CHECK_REPLIES);
+    }
+}
