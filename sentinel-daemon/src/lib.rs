@@ -7,6 +7,7 @@ pub mod cli;
 mod client;
 pub mod engines;
 pub mod exit;
+pub mod http;
 mod output;
 pub mod resp;
 pub mod settings;

@@ -187,7 +187,7 @@ fn turned_away(line: &str) -> ConnectionError {
     ConnectionError::Rejected(format!("the server answers `{line}`; {remedy}"))
 }
 
-const REMEDIES: [(&str, &str); 7] = [
+const REMEDIES: [(&str, &str); 8] = [
     (
         "NOAUTH",
         "it wants a password: set password_file for this service",
@@ -211,6 +211,10 @@ const REMEDIES: [(&str, &str); 7] = [
     (
         "without any password configured",
         "the server has no password: set one on it, or remove it from this service's settings",
+    ),
+    (
+        "BUSY",
+        "a script or function runs for too long: SCRIPT KILL or FUNCTION KILL ends it",
     ),
     (
         "unknown command",

@@ -5,7 +5,9 @@
 //! closed opens another at once, within the same probe; only what comes of *that* is evidence.
 //!
 //! Tells the driver at once when the standing probe connection breaks, unless one of our own
-//! actions is about to break it. Does not judge what a broken connection means.
+//! actions is about to break it, or it never stood: a hint brings a probe, and a server that closes
+//! every connection would otherwise be probed without a pause. Does not judge what a broken
+//! connection means.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +57,8 @@ struct Standing {
     connection: Connection,
     /// Since when an answer is owed.
     silent_since: Option<Instant>,
+    /// It has given facts.
+    stood: Arc<AtomicBool>,
 }
 
 impl Line {
@@ -122,8 +126,10 @@ impl Line {
         let (service, instance) = (self.service.clone(), self.instance.clone());
         let disconnects = self.context.disconnects.clone();
         let closing = Arc::clone(&self.closing);
+        let stood = Arc::<AtomicBool>::default();
+        let has_stood = Arc::clone(&stood);
         let closed = move || {
-            if !closing.load(Ordering::Relaxed) {
+            if has_stood.load(Ordering::Relaxed) && !closing.load(Ordering::Relaxed) {
                 // A full queue costs one probe's pace.
                 let _ = disconnects.try_send((service, instance));
             }
@@ -132,6 +138,7 @@ impl Line {
         Ok(Standing {
             connection: Connection::open(&self.instance, credentials, closed).await?,
             silent_since: None,
+            stood,
         })
     }
 }
@@ -141,6 +148,7 @@ impl Standing {
         self.silent_since.get_or_insert_with(Instant::now);
         let answer = read(&mut self.connection).await;
         self.silent_since = None;
+        self.stood.fetch_or(answer.is_ok(), Ordering::Relaxed);
         answer
     }
 }

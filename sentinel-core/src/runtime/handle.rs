@@ -69,7 +69,7 @@ pub struct PrimaryAnswer {
 pub struct NodeStopped;
 
 impl Running {
-    /// Waits until the node has ended, by [`Handle::stop`] or by itself.
+    /// Waits until the node has ended, by [`Handle::stop`] or by itself. Nobody else tells why it did: wait for it.
     pub async fn ended(self) -> Result<(), RunError> {
         match self.task.await {
             Ok(result) => Ok(result?),

@@ -180,10 +180,7 @@ pub async fn start(options: StartOptions) -> Result<Running, StartError> {
 }
 
 /// Lets the driver run on a task of its own, and cleans up behind it.
-pub(super) fn run<M: Machine + Send + 'static>(
-    mut driver: Driver<M>,
-    folder: DataFolder,
-) -> Running {
+pub(super) fn run<M: Machine + Send + 'static>(driver: Driver<M>, folder: DataFolder) -> Running {
     let handle = Handle {
         board: Arc::clone(&driver.board),
         clock: driver.clock,
@@ -197,14 +194,12 @@ pub(super) fn run<M: Machine + Send + 'static>(
         // Declared first and so dropped last, also by a panic: whoever waits finds everything closed.
         let _ended = ended.drop_guard();
         let _folder = folder;
+        let mut driver = driver;
         let result = kill
             .run_until_cancelled(driver.run())
             .await
             .unwrap_or(Ok(()));
         driver.peers.close().await;
-        if let Err(error) = &result {
-            tracing::error!("{error}");
-        }
         result
     });
     Running { handle, task }

@@ -7,19 +7,25 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::durable::{sync_contents, sync_names};
 use super::error::LogError;
 
 const MYID_DIGITS: usize = 40;
 
-/// A data folder that this process alone uses, until the value is dropped.
+/// A data folder that this process alone uses, until the value and every log opened in it are dropped.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
     myid: String,
-    /// Holds the lock; the kernel gives it back when the process ends, however it ends.
-    _lock: File,
+    lock: Lock,
+}
+
+/// Holds the folder; the kernel gives it back when the process ends, however it ends.
+#[derive(Clone, Debug)]
+pub(super) struct Lock {
+    _file: Arc<File>,
 }
 
 impl DataFolder {
@@ -35,13 +41,18 @@ impl DataFolder {
         Ok(Self {
             path: path.into(),
             myid,
-            _lock: lock,
+            lock,
         })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// For whoever writes into the folder, possibly longer than this value lives.
+    pub(super) fn lock(&self) -> Lock {
+        self.lock.clone()
     }
 
     /// 40 hex digits that stay the same for the life of the folder.
@@ -66,7 +77,7 @@ pub(super) fn make_folder(path: &Path) -> Result<(), LogError> {
     }
 }
 
-fn lock(folder: &Path) -> Result<File, LogError> {
+fn lock(folder: &Path) -> Result<Lock, LogError> {
     let path = folder.join("lock");
     let file = OpenOptions::new()
         .create(true)
@@ -76,7 +87,9 @@ fn lock(folder: &Path) -> Result<File, LogError> {
         .open(&path)
         .map_err(LogError::io("opening", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock {
+            _file: Arc::new(file),
+        }),
         Err(TryLockError::WouldBlock) => Err(LogError::InUse {
             folder: folder.into(),
         }),

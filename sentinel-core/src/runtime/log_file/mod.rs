@@ -14,3 +14,5 @@ mod tests;
 pub use error::LogError;
 pub use folder::DataFolder;
 pub use raft_file::RaftFile;
+#[cfg(test)]
+pub(in crate::runtime) use raft_file::tests::unconfirming;

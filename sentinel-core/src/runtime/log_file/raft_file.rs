@@ -13,7 +13,7 @@ use crate::peer::{HardState, LogEntry, Persist, Restored};
 
 use super::durable::{sync_contents, sync_names};
 use super::error::LogError;
-use super::folder::{DataFolder, make_folder};
+use super::folder::{DataFolder, Lock, make_folder};
 use super::record::{Batch, Place, Record};
 use super::replay::{snapshot_index, take_batch, take_snapshot};
 use super::segment::{self, Header};
@@ -40,6 +40,8 @@ pub struct RaftFile {
     known: Restored,
     /// Set while a write is under way: one that failed may have left half a record, behind which nothing counts.
     unconfirmed: bool,
+    /// A write that is under way keeps the folder, even when nobody waits for it any more.
+    _lock: Lock,
 }
 
 impl RaftFile {
@@ -72,6 +74,7 @@ impl RaftFile {
             bytes,
             known: known.clone(),
             unconfirmed: false,
+            _lock: data.lock(),
         };
         Ok((log, known))
     }
@@ -308,8 +311,31 @@ fn split(batch: Batch, commit_before: u64) -> Vec<Batch> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::runtime) mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+
+    /// A log whose disk takes every write and confirms none.
+    pub(in crate::runtime) fn unconfirming(data: &DataFolder) -> (RaftFile, std::io::PipeReader) {
+        let (mut log, _) = RaftFile::open(data, &"main".into(), &"s1".into()).unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        log.file = File::from(std::os::fd::OwnedFd::from(writer));
+        (log, reader)
+    }
+
+    #[test]
+    fn after_an_error_the_log_takes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::open(folder.path()).unwrap();
+        let (mut log, _reader) = unconfirming(&data);
+        let persist = Persist {
+            hard_state: Some(HardState::default()),
+            ..Persist::default()
+        };
+        assert!(matches!(log.append(&persist), Err(LogError::Sync { .. })));
+        let again = std::panic::AssertUnwindSafe(|| log.append(&persist));
+        assert!(std::panic::catch_unwind(again).is_err());
+    }
 
     #[test]
     fn a_part_brings_its_term_and_not_yet_its_commit_index() {

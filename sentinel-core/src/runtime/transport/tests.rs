@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
 
 use super::complaint::Complaint;
 use super::error::PeerError;
-use super::handshake::{Local, dial};
+use super::handshake::{Local, accept, dial};
 use super::key::{ClusterKey, KeyError};
 use super::peers::Peers;
 use crate::codec;
@@ -218,7 +220,6 @@ async fn strangers_are_refused_with_a_reason_on_both_sides() {
                 ..local("s2")
             },
             "it is of cluster `test`, this node is of cluster `main`: correct node.cluster or the peer's address in [voters]",
-            // The dialer sees it too, before the refusal could arrive.
             "it refuses this node: it is of another cluster; correct node.cluster or the peer's address in [voters]",
         ),
         (
@@ -318,6 +319,28 @@ async fn garbage_and_oversize_are_refused_and_the_listener_lives_on() {
     drop(silent);
     let _s2 = start(local("s2"), None, &[("s1", address)]);
     assert!(matches!(s1.input().await, Input::PeerConnected { .. }));
+}
+
+#[tokio::test]
+async fn no_bytes_get_through_the_handshake() {
+    let mut chance = StdRng::seed_from_u64(1);
+    for round in 0..2000 {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        // Frames of plausible length, whose content begins as a message of the handshake does.
+        for _ in 0..chance.random_range(0..4) {
+            let mut content = vec![0; chance.random_range(0..200)];
+            chance.fill(&mut content[..]);
+            if content.len() > 5 && chance.random_bool(0.8) {
+                content[..5].copy_from_slice(&[1, chance.random_range(0..5), 0, 0, 0]);
+            }
+            far.write_all(&(content.len() as u32).to_be_bytes())
+                .await
+                .unwrap();
+            far.write_all(&content).await.unwrap();
+        }
+        far.shutdown().await.unwrap();
+        assert!(accept(&local("s1"), near).await.is_err(), "round {round}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,8 @@
+//! HTTP: the same answers as JSON, for command lines, scripts and monitoring.
+
+pub mod answers;
+pub mod metrics;
+pub mod routes;
+pub mod server;
+
+pub use server::{Limits, Options, serve};
