@@ -2,4 +2,5 @@
 
 pub mod binary;
 pub mod redis_server;
+pub mod sim;
 pub mod wait;

@@ -1,0 +1,52 @@
+//! Invariant 7: a frozen replica receives nothing, from nobody, until it is ordered otherwise; also after
+//! its own restart (DESIGN section 4).
+
+use std::collections::BTreeMap;
+
+use sentinel_core::action::ActionKind;
+use sentinel_core::id::Token;
+
+use super::check::{Happening, Invariant};
+use crate::sim::world::World;
+
+/// Who is frozen, and by which commit.
+#[derive(Debug, Default)]
+pub(super) struct FrozenIsFrozen {
+    frozen: BTreeMap<usize, Token>,
+}
+
+impl Invariant for FrozenIsFrozen {
+    fn name(&self) -> &'static str {
+        "7 frozen is frozen"
+    }
+
+    fn observe(&mut self, world: &World, seen: &Happening<'_>) -> Result<(), String> {
+        if let Happening::Executed {
+            instance, action, ..
+        } = seen
+        {
+            match action.kind {
+                ActionKind::Freeze => {
+                    self.frozen.insert(*instance, action.token);
+                }
+                ActionKind::Unfreeze { .. }
+                | ActionKind::Promote { .. }
+                | ActionKind::Demote { .. }
+                | ActionKind::Repoint { .. } => {
+                    self.frozen.remove(instance);
+                }
+                ActionKind::Configure { .. } => {}
+            }
+        }
+        if let Happening::Fed { replica, upstream } | Happening::Overwriting { replica, upstream } =
+            seen
+            && let Some(token) = self.frozen.get(replica)
+        {
+            return Err(format!(
+                "{}, frozen by {token}, receives from {}",
+                world.addresses[*replica], world.addresses[*upstream]
+            ));
+        }
+        Ok(())
+    }
+}

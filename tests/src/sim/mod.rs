@@ -1,0 +1,24 @@
+//! The simulator: whole clusters of the real machine, in virtual time, from one seed.
+//!
+//! Everything around the machine is simulated here: clocks, network, disks, database servers, write
+//! guards, and the faults of all of them. What must hold meanwhile is in [`invariant`], one file each.
+
+pub mod admin;
+pub mod budget;
+pub mod chance;
+pub mod disk;
+pub mod event;
+pub mod guard;
+pub mod history;
+pub mod instance;
+pub mod invariant;
+pub mod nemesis;
+pub mod network;
+pub mod node;
+pub mod orders;
+pub mod replication;
+pub mod run;
+pub mod schedule;
+pub mod settings;
+pub mod trace;
+pub mod world;

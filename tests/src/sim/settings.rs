@@ -1,0 +1,161 @@
+//! Settings of one simulated run: how many of everything, which faults, which planted bugs.
+//!
+//! [`Settings::drawn`] makes them from a seed, each run with its own subset of faults and odd
+//! constants, because uniform faults reach few corners.
+
+use std::time::Duration;
+
+use sentinel_core::config::ServiceSettings;
+use sentinel_core::id::ServiceName;
+use sentinel_core::planted::Bug;
+
+use super::chance::Chance;
+use super::trace::Text;
+
+/// What keeps a late order of a deposed leader from taking effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fencing {
+    /// Every order closes the other administrative connections (agentless Redis, rule S6).
+    Connections,
+    /// The server's agent keeps the highest token and refuses a lower one (rule S14).
+    Tokens,
+}
+
+/// Kinds of faults that a run may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A node loses everything but its disk.
+    NodeCrash,
+    /// A node stands still.
+    NodePause,
+    /// A server stands still.
+    InstanceHang,
+    /// A server loses its process, and memory with it; within the budget only.
+    InstanceCrash,
+    /// Nodes and servers fall apart into two halves.
+    Partition,
+    /// The primary is cut off together with the guards.
+    PrimaryWithClient,
+    /// One direction of one link is cut.
+    OneWay,
+    /// One replica is cut off from the primary alone.
+    ReplicaCut,
+    /// A link comes and goes.
+    Flapping,
+    /// Loss, doubling, delay.
+    Weather,
+    /// The primary's backlog is gone: whoever reconnects needs a full sync.
+    Backlog,
+}
+
+/// All kinds.
+pub const KINDS: [Kind; 11] = [
+    Kind::NodeCrash,
+    Kind::NodePause,
+    Kind::InstanceHang,
+    Kind::InstanceCrash,
+    Kind::Partition,
+    Kind::PrimaryWithClient,
+    Kind::OneWay,
+    Kind::ReplicaCut,
+    Kind::Flapping,
+    Kind::Weather,
+    Kind::Backlog,
+];
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The seed.
+    pub seed: u64,
+    /// Voters.
+    pub voters: usize,
+    /// Database servers; the first one begins as primary.
+    pub instances: usize,
+    /// Write guards.
+    pub guards: usize,
+    /// The write quorum's `k`.
+    pub k: u32,
+    /// What fences late orders.
+    pub fencing: Fencing,
+    /// Faults that may happen.
+    pub kinds: Vec<Kind>,
+    /// Shortest and longest time between two faults, in milliseconds.
+    pub fault_every_ms: (u64, u64),
+    /// How long faults happen.
+    pub trouble: Duration,
+    /// Time between two writes of a guard, in milliseconds.
+    pub write_every_ms: (u64, u64),
+    /// Rules left out.
+    pub bugs: Vec<Bug>,
+    /// Instances with priority 0.
+    pub vetoed: Vec<usize>,
+    /// Whether lines are kept.
+    pub text: Text,
+}
+
+/// The one service of a run.
+pub fn service_name() -> ServiceName {
+    ServiceName::new("orders")
+}
+
+impl Settings {
+    /// No faults, the usual sizes.
+    pub fn quiet(seed: u64) -> Self {
+        Self {
+            seed,
+            voters: 3,
+            instances: 3,
+            guards: 1,
+            k: 1,
+            fencing: Fencing::Connections,
+            kinds: Vec::new(),
+            fault_every_ms: (2_000, 8_000),
+            trouble: Duration::from_secs(60),
+            write_every_ms: (20, 60),
+            bugs: Vec::new(),
+            vetoed: Vec::new(),
+            text: Text::Off,
+        }
+    }
+
+    /// As the seed has it.
+    pub fn drawn(seed: u64) -> Self {
+        let mut chance = Chance::new(seed ^ 0x5e71_1465);
+        let mut settings = Self::quiet(seed);
+        settings.voters = if chance.percent(70) { 3 } else { 5 };
+        settings.instances = match chance.below(10) {
+            0 => 2,
+            1..=7 => 3,
+            8 => 4,
+            9 => 5,
+            10.. => unreachable!("below ten"),
+        };
+        if settings.instances >= 4 && chance.percent(50) {
+            settings.k = 2;
+        }
+        settings.guards = 1 + chance.index(2);
+        if chance.percent(30) {
+            settings.fencing = Fencing::Tokens;
+        }
+        settings.kinds = KINDS.into_iter().filter(|_| chance.percent(60)).collect();
+        let shortest = 500 + chance.below(3_000);
+        settings.fault_every_ms = (shortest, shortest * 3);
+        settings
+    }
+
+    /// The guarded service's settings: shorter than the defaults where that makes more happen.
+    pub fn service(&self) -> ServiceSettings {
+        let seeds = [super::instance::address(0)].into();
+        let mut service = ServiceSettings::new(service_name(), "simulated".into(), seeds);
+        service.down_after = Duration::from_secs(1);
+        service.exclude_after = Duration::from_secs(5);
+        service.min_replicas = self.k;
+        for index in &self.vetoed {
+            service
+                .priorities
+                .insert(super::instance::address(*index), 0);
+        }
+        service
+    }
+}
