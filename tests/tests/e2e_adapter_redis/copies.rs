@@ -149,3 +149,31 @@ async fn a_demoted_primary_with_nothing_of_its_own_is_not_copied() {
     assert!(facts.synced);
     assert_eq!(new.info("sync_full").as_deref(), Some("0"));
 }
+
+/// Rule S15: without the delay that `Configure` sets, the replica is wiped within milliseconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_outlives_the_empty_restart_of_its_primary_until_it_is_frozen() {
+    let node = Node::new();
+    let mut primary = RedisServer::start();
+    let replica = RedisServer::replica_of(&primary);
+    node.follows(&replica, &primary).await;
+    let configure = ActionKind::Configure {
+        quorum: quorum(1, &[&replica]),
+    };
+    node.done(&primary, configure).await;
+    node.follows(&replica, &primary).await;
+    wait::until("a write is taken", || {
+        primary.try_cli(&["SET", "a", "1"]).ok()
+    });
+    let before = node.caught_up(&replica, &primary).await;
+    primary.restart_empty();
+    wait::until("the replica asks the empty primary for its data", || {
+        primary.log().contains("Delay next BGSAVE").then_some(())
+    });
+    let frozen = node.done(&replica, ActionKind::Freeze).await;
+    assert!(frozen.synced && frozen.holds_data, "{frozen:?}");
+    assert_eq!(frozen.incarnation, before.incarnation);
+    let (now, then) = (frozen.position.unwrap(), before.position.unwrap());
+    assert_eq!(now.lineage, then.lineage);
+    assert!(now.offset >= then.offset);
+}
