@@ -10,5 +10,6 @@ pub mod exit;
 pub mod http;
 mod output;
 pub mod resp;
+pub mod run;
 pub mod settings;
 pub mod source;

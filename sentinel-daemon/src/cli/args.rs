@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::run::LogFormat;
+
 /// Quorum failover for replicated databases.
 #[derive(Debug, Parser)]
 #[command(name = "sentinel", version, disable_help_subcommand = true)]
@@ -30,6 +32,15 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run a node until SIGTERM or Ctrl-C
+    Run {
+        /// The node's settings
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Form of the log on stderr; RUST_LOG chooses what is logged
+        #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+        log_format: LogFormat,
+    },
     /// Check a settings file; start nothing
     Check {
         /// The node's settings

@@ -1,5 +1,6 @@
 //! From the command line to the command, and from its end to the exit code.
 
+use std::path::Path;
 use std::process;
 
 use clap::Parser as _;
@@ -10,6 +11,8 @@ use super::failure::Failure;
 use super::{check, explain, primary, quorum, status};
 use crate::exit::ExitCode;
 use crate::output;
+use crate::run::{self, LogFormat};
+use crate::settings::Settings;
 
 /// Runs the command that the process was started with.
 pub fn main() -> process::ExitCode {
@@ -17,7 +20,7 @@ pub fn main() -> process::ExitCode {
         Ok(args) => args,
         Err(error) => return refuse(&error).into(),
     };
-    match run(args) {
+    match command(args) {
         Ok(code) => code.into(),
         Err(failure) => {
             failure.report();
@@ -39,10 +42,11 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn run(args: Args) -> Result<ExitCode, Failure> {
+fn command(args: Args) -> Result<ExitCode, Failure> {
     let format = args.format();
     let node = args.node;
     match args.command {
+        Command::Run { config, log_format } => start(&config, log_format),
         Command::Check { config, connect } => {
             let scope = if connect {
                 Scope::Instances
@@ -62,4 +66,11 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Command::Quorum { voters } => Ok(quorum::run(voters, format)),
     }
+}
+
+fn start(config: &Path, log: LogFormat) -> Result<ExitCode, Failure> {
+    let settings = Settings::load(config)?;
+    let secrets = settings.secrets()?;
+    run::run(&settings, &secrets, log)?;
+    Ok(ExitCode::Done)
 }

@@ -5,6 +5,7 @@
 use crate::client::ClientError;
 use crate::exit::ExitCode;
 use crate::output;
+use crate::run::RunError;
 use crate::settings::SettingsFailure;
 
 /// Why a command failed.
@@ -91,5 +92,22 @@ impl From<ClientError> for Failure {
                 Self::new(code, error, hint)
             }
         }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let hint = match &error {
+            RunError::Bind(bind) => format!(
+                "`ss -ltnp 'sport = :{}'` shows who has the port",
+                bind.address.port()
+            ),
+            RunError::System(_) => "`ulimit -a` shows the limits".to_owned(),
+            RunError::Start(_) => {
+                "nothing was started and nothing was changed; correct it and start again".to_owned()
+            }
+            RunError::Node(_) => "what was durable is still there; start the node again".to_owned(),
+        };
+        Self::new(ExitCode::Failed, error.to_string(), hint)
     }
 }
