@@ -2,5 +2,6 @@
 
 pub mod binary;
 pub mod redis_server;
+pub mod sentinel_node;
 pub mod sim;
 pub mod wait;

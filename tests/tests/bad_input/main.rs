@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use sentinel_tests::binary;
 
 mod instances;
+mod starting;
 
 /// A usable file; rows change a part of it.
 const SETTINGS: &str = r#"[node]
