@@ -53,7 +53,7 @@ pub enum ProposeError {
 /// One voter's Raft log.
 ///
 /// Invariants: `voters` holds every voter and `numbers` the same, ascending; the election timeout is the pinned
-/// one after every call (see [`RaftLog::pin_election_timeout`]).
+/// one after every call (see `RaftLog::pin_election_timeout`).
 pub struct RaftLog {
     node: RawNode<MemoryLog>,
     name: NodeName,

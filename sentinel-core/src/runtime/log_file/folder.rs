@@ -8,11 +8,16 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::durable::{sync_contents, sync_names};
 use super::error::LogError;
 
 const MYID_DIGITS: usize = 40;
+/// A lock outlives its holder by a moment: a process that the holder is about to start has a copy of it until it
+/// runs its own program, and a write that is under way keeps it to its end.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A data folder that this process alone uses, until the value and every log opened in it are dropped.
 #[derive(Debug)]
@@ -86,15 +91,20 @@ fn lock(folder: &Path) -> Result<Lock, LogError> {
         .mode(0o600)
         .open(&path)
         .map_err(LogError::io("opening", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock {
-            _file: Arc::new(file),
-        }),
-        Err(TryLockError::WouldBlock) => Err(LogError::InUse {
-            folder: folder.into(),
-        }),
-        Err(TryLockError::Error(error)) => Err(LogError::io("locking", path)(error)),
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => {
+                return Ok(Lock {
+                    _file: Arc::new(file),
+                });
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(LogError::io("locking", path)(error)),
+        }
     }
+    Err(LogError::InUse {
+        folder: folder.into(),
+    })
 }
 
 fn known_identity(folder: &Path, text: &str) -> Result<String, LogError> {
