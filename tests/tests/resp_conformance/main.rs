@@ -5,4 +5,5 @@
 
 mod answers;
 mod connections;
+mod real_clients;
 mod view;
