@@ -204,3 +204,206 @@ pub fn choose(
     }
     best.map(|(_, target)| target).ok_or(reasons)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::config::ServiceSettings;
+    use crate::id::{ServiceName, Term, Token};
+    use crate::ledger::{Decision, Proposal, QuorumConfig, Table};
+    use crate::observation::{Link, Persistable, RestartGuard, Role, Upstream};
+    use crate::position::Lineage;
+
+    fn instance(n: u16) -> InstanceId {
+        InstanceId::new("10.0.0.21", n)
+    }
+
+    fn at(lineage: &str, offset: u64) -> Position {
+        Position {
+            lineage: Lineage::new(lineage),
+            offset: Offset(offset),
+        }
+    }
+
+    fn frozen_at(position: Position) -> Facts {
+        Facts {
+            incarnation: "life".into(),
+            role: Role::Replica {
+                upstream: Upstream::Frozen,
+                link: Link::Broken,
+            },
+            position: Some(position),
+            fork: None,
+            synced: true,
+            holds_data: true,
+            persistable: Persistable::Yes,
+            priority: 100,
+            write_quorum: None,
+            replicas: Vec::new(),
+            restart_guard: RestartGuard::None,
+        }
+    }
+
+    /// Instance 1 is primary of lineage `a`; 2 and 3 are its members.
+    fn state() -> ServiceState {
+        let name = ServiceName::from("orders");
+        let settings = ServiceSettings::new(name.clone(), "test".into(), [instance(1)].into());
+        let life = |n| (instance(n), Incarnation::from("life"));
+        let mut table = Table::default();
+        let decisions = [
+            Decision::Add(Box::new(settings)),
+            Decision::Adopt {
+                primary: Member {
+                    instance: instance(1),
+                    incarnation: "life".into(),
+                },
+                position: at("a", 10),
+                members: [life(2), life(3)].into(),
+            },
+        ];
+        for (index, decision) in (1u64..).zip(decisions) {
+            let expect = table.services.get(&name).map(|service| service.token);
+            let proposal = Proposal {
+                service: name.clone(),
+                expect,
+                term: Term(1),
+                decision,
+                reasons: Vec::new(),
+            };
+            table.apply(index, &proposal);
+        }
+        table.services[&name].clone()
+    }
+
+    fn code(result: Result<Offset, Reason>) -> String {
+        result.map_or_else(|reason| reason.code, |offset| offset.to_string())
+    }
+
+    #[test]
+    fn what_counts() {
+        let state = state();
+        let whole = || frozen_at(at("a", 40));
+        for (facts, wanted) in [
+            (whole(), "40"),
+            (
+                Facts {
+                    synced: false,
+                    ..whole()
+                },
+                "veto_first_sync",
+            ),
+            (
+                Facts {
+                    incarnation: "later".into(),
+                    ..whole()
+                },
+                "veto_restarted",
+            ),
+            (
+                Facts {
+                    position: None,
+                    ..whole()
+                },
+                "veto_position_unknown",
+            ),
+            (frozen_at(at("b", 40)), "veto_off_chain"),
+        ] {
+            assert_eq!(
+                code(count(&state, &instance(2), &facts, &Bugs::none())),
+                wanted
+            );
+        }
+        assert_eq!(
+            code(count(&state, &instance(4), &whole(), &Bugs::none())),
+            "veto_not_admitted"
+        );
+    }
+
+    #[test]
+    fn a_told_instance_counts_where_it_left_the_chain() {
+        let mut state = state();
+        state.told.insert(instance(2), "life".into());
+        let mut facts = frozen_at(at("unobserved", 55));
+        facts.fork = Some(at("a", 40));
+        assert_eq!(
+            code(count(&state, &instance(2), &facts, &Bugs::none())),
+            "40"
+        );
+    }
+
+    #[test]
+    fn every_write_quorum_in_force_is_sealed() {
+        let mut state = state();
+        let counted = |of: &[u16]| {
+            of.iter()
+                .map(|n| (instance(*n), Offset(1)))
+                .collect::<Counted>()
+        };
+        assert!(seal(&state, &counted(&[2])).is_err());
+        assert!(seal(&state, &counted(&[2, 3])).is_ok());
+        // A joint change: the larger one needs one member more.
+        let mut larger = state.configs[0].clone();
+        larger.members.insert(instance(4), "life".into());
+        state.configs.push(larger);
+        assert_eq!(seal(&state, &counted(&[2, 3])).unwrap_err().len(), 1);
+        assert!(seal(&state, &counted(&[2, 3, 4])).is_ok());
+        // k = 0 counts nobody, so that nothing seals it (rule L5).
+        state.configs = vec![QuorumConfig {
+            version: Token::default(),
+            k: 0,
+            members: BTreeMap::new(),
+        }];
+        assert!(seal(&state, &Counted::new()).is_err());
+    }
+
+    fn chosen(state: &ServiceState, of: &[(u16, u64, u32)]) -> Result<u16, Vec<String>> {
+        let facts: Vec<(InstanceId, Facts)> = of
+            .iter()
+            .map(|(n, offset, priority)| {
+                (
+                    instance(*n),
+                    Facts {
+                        priority: *priority,
+                        ..frozen_at(at("a", *offset))
+                    },
+                )
+            })
+            .collect();
+        let counted = of
+            .iter()
+            .map(|(n, offset, _)| (instance(*n), Offset(*offset)))
+            .collect();
+        let facts = facts
+            .iter()
+            .map(|(instance, facts)| (instance.clone(), facts))
+            .collect();
+        choose(state, &counted, &facts, &Bugs::none())
+            .map(|target| target.member.instance.port())
+            .map_err(|reasons| reasons.into_iter().map(|reason| reason.code).collect())
+    }
+
+    #[test]
+    fn the_highest_is_chosen_and_vetoes_do_not_lower_the_bar() {
+        let mut state = state();
+        assert_eq!(chosen(&state, &[(2, 40, 100), (3, 41, 100)]), Ok(3));
+        assert_eq!(
+            chosen(&state, &[(2, 40, 100), (3, 40, 50)]),
+            Ok(3),
+            "priority breaks a tie"
+        );
+        assert_eq!(
+            chosen(&state, &[(2, 40, 100), (3, 40, 100)]),
+            Ok(2),
+            "then the name does"
+        );
+        let vetoed = chosen(&state, &[(2, 40, 100), (3, 41, 0)]).unwrap_err();
+        assert_eq!(vetoed, ["veto_not_highest", "veto_priority"]);
+        state.floor = Offset(50);
+        assert_eq!(
+            chosen(&state, &[(2, 40, 100)]).unwrap_err(),
+            ["veto_below_floor"]
+        );
+        assert_eq!(chosen(&state, &[]).unwrap_err(), ["no_candidate"]);
+    }
+}

@@ -7,7 +7,6 @@ use crate::action::ActionKind;
 use crate::failover::plan::{Plan, Sight};
 use crate::id::{InstanceId, Member};
 use crate::ledger::Decision;
-use crate::observation::Role;
 use crate::planted::Bug;
 use crate::ranking::{self, Counted, Target};
 
@@ -179,9 +178,4 @@ fn members_without(
         members.insert(old.instance.clone(), old.incarnation.clone());
     }
     members
-}
-
-/// Whether the facts are those of a primary that nobody deposed.
-pub(crate) fn is_primary(facts: &crate::observation::Facts) -> bool {
-    facts.role == Role::Primary
 }

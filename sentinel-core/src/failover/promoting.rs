@@ -2,11 +2,10 @@
 //! epoch begins. Never another target in the same epoch (rule S10).
 
 use crate::action::ActionKind;
-use crate::failover::freezing::is_primary;
 use crate::failover::plan::{Plan, Sight};
 use crate::id::Member;
 use crate::ledger::Decision;
-use crate::observation::{Facts, Link, WriteQuorum};
+use crate::observation::{Facts, Link, Role, WriteQuorum};
 use crate::planted::Bug;
 use crate::position::Position;
 
@@ -100,7 +99,7 @@ fn observed(
             .count();
         streaming >= k as usize
     };
-    is_primary(facts)
+    facts.role == Role::Primary
         && facts.incarnation == target.incarnation
         && facts.fork.as_ref() == Some(position)
         && (!sight.bugs.has(Bug::ObserveByWrite) || acknowledged())

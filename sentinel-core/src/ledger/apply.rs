@@ -319,3 +319,193 @@ impl ServiceState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::id::Term;
+    use crate::position::Lineage;
+
+    struct Ledger {
+        table: Table,
+        index: u64,
+    }
+
+    fn instance(n: u16) -> InstanceId {
+        InstanceId::new("10.0.0.21", n)
+    }
+
+    fn member(n: u16) -> Member {
+        Member {
+            instance: instance(n),
+            incarnation: "life".into(),
+        }
+    }
+
+    fn at(lineage: &str, offset: u64) -> Position {
+        Position {
+            lineage: Lineage::new(lineage),
+            offset: Offset(offset),
+        }
+    }
+
+    fn members(of: &[u16]) -> BTreeMap<InstanceId, Incarnation> {
+        of.iter().map(|n| (instance(*n), "life".into())).collect()
+    }
+
+    impl Ledger {
+        fn new() -> Self {
+            let name = ServiceName::from("orders");
+            let settings = ServiceSettings::new(name, "test".into(), [instance(1)].into());
+            let mut ledger = Self {
+                table: Table::default(),
+                index: 0,
+            };
+            ledger.decide(Decision::Add(Box::new(settings)));
+            let adopt = Decision::Adopt {
+                primary: member(1),
+                position: at("a", 7),
+                members: members(&[2, 3]),
+            };
+            ledger.decide(adopt);
+            ledger
+        }
+
+        fn decide_from(&mut self, expect: Option<Token>, decision: Decision) -> Applied {
+            self.index += 1;
+            let service = ServiceName::from("orders");
+            let reasons = Vec::new();
+            let proposal = Proposal {
+                service,
+                expect,
+                term: Term(1),
+                decision,
+                reasons,
+            };
+            self.table.apply(self.index, &proposal)
+        }
+
+        fn decide(&mut self, decision: Decision) -> Applied {
+            let expect = self
+                .table
+                .services
+                .values()
+                .next()
+                .map(|service| service.token);
+            self.decide_from(expect, decision)
+        }
+
+        fn service(&self) -> &ServiceState {
+            self.table.services.values().next().unwrap()
+        }
+    }
+
+    fn promote(n: u16, start: u64, with: &[u16]) -> Decision {
+        let (target, position) = (member(n), at("a", start));
+        Decision::Promote {
+            target,
+            position,
+            start: Offset(start),
+            members: members(with),
+        }
+    }
+
+    #[test]
+    fn two_decisions_from_one_token_do_not_both_take_effect() {
+        let mut ledger = Ledger::new();
+        let token = ledger.service().token;
+        ledger.decide(Decision::Freeze);
+        let late = ledger.decide_from(Some(token), Decision::FinishChange);
+        assert_eq!(late, Applied::Ignored("the service has moved on"));
+        assert!(ledger.service().token > token);
+    }
+
+    #[test]
+    fn a_failover_moves_the_answer_with_the_observation() {
+        let mut ledger = Ledger::new();
+        ledger.decide(Decision::Freeze);
+        ledger.decide(promote(2, 40, &[3]));
+        let answer = ledger.service().answer.clone().unwrap();
+        assert_eq!(
+            (answer.primary, answer.epoch),
+            (instance(1), Epoch(1)),
+            "old until observed"
+        );
+        ledger.decide(Decision::Promoted {
+            position: at("b", 40),
+        });
+        let answer = ledger.service().answer.clone().unwrap();
+        assert_eq!((answer.primary, answer.epoch), (instance(2), Epoch(2)));
+        assert_eq!(ledger.service().floor, Offset(40));
+        assert!(ledger.service().chain.ends_with(&Lineage::new("b")));
+        ledger.decide(Decision::Complete);
+        assert_eq!(ledger.service().stage, Stage::Steady);
+    }
+
+    #[test]
+    fn an_unobserved_promotion_is_told_and_its_branch_given_up() {
+        let mut ledger = Ledger::new();
+        ledger.decide(Decision::Freeze);
+        ledger.decide(promote(2, 40, &[3]));
+        ledger.decide(Decision::Freeze);
+        let service = ledger.service();
+        assert_eq!(service.token.epoch, Epoch(3));
+        assert!(service.told.contains_key(&instance(2)));
+        assert_eq!(service.chain.elements().len(), 1);
+        assert_eq!(service.floor, Offset(40), "the floor stays");
+        assert_eq!(
+            ledger.decide(Decision::Abort),
+            Applied::Ignored("nothing to abort")
+        );
+    }
+
+    #[test]
+    fn a_joint_change_is_one_at_a_time_and_survives_an_abort() {
+        let mut ledger = Ledger::new();
+        let change = || Decision::Change {
+            members: members(&[2]),
+            k: 1,
+            change: Change::Exclude(instance(3)),
+        };
+        ledger.decide(change());
+        assert_eq!(
+            ledger.decide(change()),
+            Applied::Ignored("another change is under way")
+        );
+        ledger.decide(Decision::Freeze);
+        ledger.decide(Decision::Abort);
+        assert_eq!(ledger.service().configs.len(), 2);
+        ledger.decide(Decision::FinishChange);
+        assert_eq!(ledger.service().configs[0].members, members(&[2]));
+    }
+
+    #[test]
+    fn a_foreign_write_quorum_counts_with_whom_we_know() {
+        let mut ledger = Ledger::new();
+        let found = WriteQuorum {
+            version: Token::default(),
+            k: 1,
+            members: [instance(2), instance(9)].into(),
+        };
+        ledger.decide(Decision::Acknowledge { found });
+        let first = &ledger.service().configs[0];
+        assert_eq!(first.members[&instance(2)], "life".into());
+        assert_eq!(
+            first.members[&instance(9)],
+            "".into(),
+            "a stranger never counts as frozen"
+        );
+    }
+
+    #[test]
+    fn the_history_is_bounded() {
+        let mut ledger = Ledger::new();
+        for n in 0..200 {
+            ledger.decide(Decision::Rename {
+                position: at(&format!("l{n}"), 7),
+            });
+        }
+        assert_eq!(ledger.service().history.len(), HISTORY_MAX);
+    }
+}
