@@ -1,6 +1,7 @@
 //! Warnings about peers: one line each, and not the same line again and again.
 //!
-//! Decides from the address, the kind of error and the time. Does not know connections.
+//! Decides from the peer (or a stranger's address), the kind of error and the time. Does not know connections: the two
+//! between a pair of voters break together, and are one complaint.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,9 +17,9 @@ use crate::time::Instant;
 
 use super::error::PeerError;
 
-/// The same complaint about the same address is made once in so long.
+/// The same complaint about the same peer or stranger is made once in so long.
 const REPEAT_AFTER: Duration = Duration::from_secs(10);
-/// Addresses that are remembered; a stranger with many addresses must not fill the memory.
+/// Peers and addresses that are remembered; a stranger with many addresses must not fill the memory.
 const REMEMBERED_MAX: usize = 256;
 const LISTENERS_LAG_MAX: usize = 64;
 
@@ -42,7 +43,7 @@ impl fmt::Display for Complaint {
     }
 }
 
-/// When which kinds of complaint were last made about one address.
+/// When which kinds of complaint were last made about somebody.
 type Made = Vec<(Discriminant<PeerError>, Instant)>;
 
 /// Where complaints go.
@@ -83,11 +84,12 @@ impl Complaints {
         if made.len() >= REMEMBERED_MAX {
             made.retain(|_, kinds| kinds.iter().any(|(_, at)| now.since(*at) < REPEAT_AFTER));
         }
-        let full = made.len() >= REMEMBERED_MAX;
-        if full && !made.contains_key(&complaint.address) {
+        let peer = complaint.peer.as_ref().map(NodeName::to_string);
+        let about = peer.unwrap_or_else(|| complaint.address.clone());
+        if made.len() >= REMEMBERED_MAX && !made.contains_key(&about) {
             return false;
         }
-        let kinds = made.entry(complaint.address.clone()).or_default();
+        let kinds = made.entry(about).or_default();
         kinds.retain(|(_, at)| now.since(*at) < REPEAT_AFTER);
         let is_new = kinds.iter().all(|(made, _)| *made != kind);
         if is_new {
@@ -113,6 +115,12 @@ mod tests {
         assert!(!complaints.is_new(&about("10.0.0.1", PeerError::WrongKey)));
         assert!(complaints.is_new(&about("10.0.0.1", PeerError::Forged)));
         assert!(complaints.is_new(&about("10.0.0.2", PeerError::WrongKey)));
+        let of_s2 = |address: &str| Complaint {
+            peer: Some("s2".into()),
+            ..about(address, PeerError::Closed)
+        };
+        assert!(complaints.is_new(&of_s2("10.0.0.2:26380")));
+        assert!(!complaints.is_new(&of_s2("10.0.0.2")));
         for n in 0..REMEMBERED_MAX {
             complaints.is_new(&about(&n.to_string(), PeerError::WrongKey));
         }
