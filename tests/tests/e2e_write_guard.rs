@@ -289,7 +289,7 @@ async fn a_hung_primary_alone_ends_in_unknown_and_then_in_no_primary() {
     let (primary, [replica]) = topology();
     name_members(&primary, 1, &[replica.instance()]);
     let mut options = fixed(&primary);
-    options.timeouts.unsent = Duration::from_millis(700);
+    options.timeouts.unsent = Duration::from_secs(2);
     let guard = WriteGuard::new(options);
     guard.write(set("a")).await.unwrap();
     primary.pause();
@@ -317,7 +317,7 @@ async fn a_demotion_never_acknowledges() {
     name_members(&primary, 1, &[replica.instance()]);
     let mut options = fixed(&primary);
     options.timeouts.wait = Duration::from_secs(10);
-    options.timeouts.unsent = Duration::from_millis(500);
+    options.timeouts.unsent = Duration::from_secs(2);
     let guard = WriteGuard::new(options);
     guard.write(set("a")).await.unwrap();
     replica.pause();
@@ -436,7 +436,7 @@ async fn the_number_in_flight_is_bounded() {
     let mut options = fixed(&primary);
     options.in_flight_max = 1;
     options.timeouts.wait = Duration::from_secs(10);
-    options.timeouts.unsent = Duration::from_millis(200);
+    options.timeouts.unsent = Duration::from_secs(2);
     let guard = WriteGuard::new(options);
     guard.write(set("a")).await.unwrap();
     replica.pause();
@@ -489,12 +489,47 @@ async fn a_password_is_sent_and_never_shown() {
     );
     let mut wrong = fixed(&primary);
     wrong.credentials = credentials("hunter3");
-    wrong.timeouts.unsent = Duration::from_millis(200);
+    wrong.timeouts.unsent = Duration::from_secs(2);
     let error = WriteGuard::new(wrong).write(set("b")).await.unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("WRONGPASS") && !text.contains("hunter3"),
         "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acl_user_needs_four_commands_beside_its_writes() {
+    let (primary, [replica]) = topology();
+    name_members(&primary, 1, &[replica.instance()]);
+    let as_user = |name: &str| {
+        let mut options = fixed(&primary);
+        options.timeouts.unsent = Duration::from_secs(2);
+        options.credentials = Some(Credentials {
+            username: Some(name.to_owned()),
+            password: Secret::new("hunter2"),
+        });
+        WriteGuard::new(options)
+    };
+    let user = |name: &str, commands: &str| {
+        let mut words = vec!["ACL", "SETUSER", name, "on", ">hunter2", "~*", "+set"];
+        words.extend(commands.split(' '));
+        primary.cli(&words);
+    };
+    user("enough", "+info +role +wait +acl|getuser");
+    assert_eq!(as_user("enough").write(set("a")).await, Ok(Value::Okay));
+    user("short", "+info +role +wait");
+    let error = as_user("short").write(set("b")).await.unwrap_err();
+    let refused = matches!(
+        &error,
+        WriteError::NoPrimary {
+            cause: Trouble::Refused { .. },
+            ..
+        }
+    );
+    assert!(
+        refused && error.to_string().contains("+acl|getuser"),
+        "{error}"
     );
 }
 
@@ -543,9 +578,8 @@ impl RedisSentinel {
     fn watching(primary: &RedisServer) -> Self {
         let dir = tempfile::TempDir::with_prefix("redis-test-").unwrap();
         let config = dir.path().join("sentinel.conf");
-        // Somebody could take it before the process does; the test then fails and says so.
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = port.local_addr().unwrap().port();
+        // The port of a server that is gone: no outgoing connection gets it by chance.
+        let port = RedisServer::start().port();
         let lines = [
             format!("port {port}"),
             "bind 127.0.0.1".to_owned(),
@@ -605,14 +639,12 @@ async fn follows_redis_sentinel_by_its_protocol() {
     });
     // Nothing is sent meanwhile: it is the event that moves the guard.
     wait::until("the guard has reached the new primary", || {
-        let clients = replica.cli(&["CLIENT", "LIST", "TYPE", "normal"]);
-        let Value::BulkString(text) = clients else {
-            return None;
-        };
-        String::from_utf8(text)
-            .unwrap()
-            .contains("cmd=acl|getuser")
-            .then_some(())
+        // Redis Sentinel cuts the clients of a server that it promotes, this one among them.
+        let clients = replica
+            .try_cli(&["CLIENT", "LIST", "TYPE", "normal"])
+            .ok()?;
+        let text: String = redis::from_redis_value(clients).unwrap();
+        text.contains("cmd=acl|getuser").then_some(())
     });
     // Redis Sentinel itself would re-point it after eight seconds.
     old.cli(&["REPLICAOF", "127.0.0.1", &replica.port().to_string()]);
