@@ -381,7 +381,8 @@ impl Drop for Running {
     }
 }
 
-fn free_port() -> u16 {
+/// A port of 127.0.0.1 that is free at the moment.
+pub fn free_port() -> u16 {
     loop {
         let port = rand::rng().random_range(PORTS);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

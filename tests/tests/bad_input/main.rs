@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 
 use sentinel_tests::binary;
 
+mod frames;
 mod instances;
 mod starting;
 
