@@ -9,9 +9,10 @@ use std::process;
 pub enum ExitCode {
     /// Done as asked.
     Done,
-    /// Failed for a reason that none of the others names: a port in use, a damaged data folder, a service that is unknown.
+    /// Failed for a reason that none of the others names: a port in use, a damaged data folder,
+    /// an instance that cannot be guarded.
     Failed,
-    /// The command line or the settings file is wrong; nothing was started.
+    /// The command line or the settings file is wrong, or names a service that there is not; nothing was started.
     Usage,
     /// The node cannot be reached, or it has lost the quorum of voters, so that its answer may be out of date.
     NoQuorum,

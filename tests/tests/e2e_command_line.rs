@@ -1,0 +1,245 @@
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+//! The command line against real nodes and real servers: what it prints, and the exit code that scripts rely on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use sentinel_tests::redis_server::{RedisServer, free_port};
+use sentinel_tests::sentinel_node::SentinelNode;
+use sentinel_tests::{binary, wait};
+use tempfile::TempDir;
+
+/// Voters and servers, and a second service whose instance does not exist.
+struct Cluster {
+    folder: TempDir,
+    voters: String,
+    services: String,
+    servers: Vec<RedisServer>,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let primary = RedisServer::start();
+        let replicas = [
+            RedisServer::replica_of(&primary),
+            RedisServer::replica_of(&primary),
+        ];
+        let voters = ["s1", "s2", "s3"]
+            .map(|name| format!("{name} = \"127.0.0.1:{}\"\n", free_port()))
+            .concat();
+        let service = |name: &str, port: u16| {
+            format!(
+                "[[service]]\nname = \"{name}\"\nengine = \"redis\"\ninstances = [\"127.0.0.1:{port}\"]\n"
+            )
+        };
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            voters,
+            services: service("orders", primary.port()) + &service("ghost", free_port()),
+            servers: std::iter::once(primary).chain(replicas).collect(),
+        }
+    }
+
+    /// Writes a node's settings; an observer listens for peers on any port.
+    fn settings(&self, name: &str, role: &str) -> PathBuf {
+        let own = format!("{name} = ");
+        let peer = self.voters.lines().find_map(|line| line.strip_prefix(&own));
+        let file = self.folder.path().join(format!("{name}.toml"));
+        let text = format!(
+            "[node]\ncluster = \"main\"\nname = \"{name}\"\nrole = \"{role}\"\ndata_dir = \"{name}\"\n\
+             [listen]\npeer = {}\nresp = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:{}\"\n[voters]\n{}{}",
+            peer.unwrap_or("\"127.0.0.1:0\""),
+            free_port(),
+            self.voters,
+            self.services
+        );
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn start(&self, name: &str, role: &str) -> Node {
+        let settings = self.settings(name, role);
+        let process = SentinelNode::start(&settings);
+        Node { settings, process }
+    }
+
+    fn primary(&self) -> String {
+        self.servers[0].instance().to_string()
+    }
+}
+
+struct Node {
+    settings: PathBuf,
+    process: SentinelNode,
+}
+
+impl Node {
+    /// Runs a command with `--config`.
+    fn run(&self, arguments: &[&str]) -> Said {
+        let mut command = sentinel(self.settings.parent().unwrap());
+        command.args(arguments).arg("--config").arg(&self.settings);
+        Said::from(command.output().unwrap())
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.process.address("http"))
+    }
+}
+
+fn sentinel(folder: &Path) -> Command {
+    let mut command = Command::new(binary::sentinel());
+    command.current_dir(folder).env_remove("SENTINEL_NODE");
+    command
+}
+
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Said {
+    fn first_line(&self) -> &str {
+        self.out.lines().next().unwrap_or_default()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+/// Runs a command until its result is as wanted.
+fn until(node: &Node, arguments: &[&str], wanted: impl Fn(&Said) -> bool) -> Said {
+    wait::until(&format!("{arguments:?} says so"), || {
+        Some(node.run(arguments)).filter(&wanted)
+    })
+}
+
+#[test]
+fn a_healthy_cluster_is_shown_by_every_node_alike() {
+    let cluster = Cluster::new();
+    let nodes = ["s1", "s2", "s3"].map(|name| cluster.start(name, "voter"));
+    let observer = cluster.start("o1", "observer");
+    for node in nodes.iter().chain([&observer]) {
+        let healthy = "healthy: 1 service, 3 voters";
+        let said = until(node, &["status", "orders"], |said| {
+            said.first_line() == healthy
+        });
+        assert_eq!(said.code, 0);
+        assert!(said.out.contains(&cluster.primary()), "{}", said.out);
+
+        let said = node.run(&["primary", "orders"]);
+        assert_eq!((said.code, said.out.trim_end()), (0, &*cluster.primary()));
+        assert_eq!(said.err, "");
+        let answer = node.run(&["primary", "orders", "--json"]).json();
+        assert_eq!(answer["primary"], cluster.primary());
+        assert_eq!(answer["stale"], false);
+    }
+    // Whoever is asked, the report is the leader's.
+    let leader = nodes[0].run(&["status", "--json"]).json()["node"]["leader"].clone();
+    let leader = leader.as_str().unwrap();
+    for node in &nodes {
+        let said = node.run(&["explain", "orders"]);
+        assert_eq!(
+            (said.code, said.first_line()),
+            (
+                0,
+                &*format!("orders: steady, leader {leader}, told by {leader}")
+            ),
+            "{said:?}"
+        );
+        assert!(said.out.contains(": adopt\n"), "{}", said.out);
+    }
+}
+
+#[test]
+fn exit_codes_tell_what_is_missing() {
+    let cluster = Cluster::new();
+    let [s1, s2, s3] = ["s1", "s2", "s3"].map(|name| cluster.start(name, "voter"));
+    until(&s1, &["status", "orders"], |said| said.code == 0);
+
+    let said = s1.run(&["primary", "ghost"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    assert!(
+        said.err.starts_with("error: ") && said.err.contains("\nhint: "),
+        "{said:?}"
+    );
+    let said = s1.run(&["status"]);
+    assert_eq!(said.code, 4);
+    assert_eq!(
+        said.first_line(),
+        "no primary: ghost; `sentinel explain SERVICE` says why"
+    );
+    let said = s1.run(&["primary", "nobody"]);
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(
+        said.err.starts_with("error: ") && said.err.contains("\nhint: "),
+        "{said:?}"
+    );
+
+    s2.process.kill9();
+    s3.process.kill9();
+    let said = until(&s1, &["status"], |said| said.code == 3);
+    assert!(
+        said.first_line()
+            .starts_with("no quorum: s1 has heard no leader for "),
+        "{said:?}"
+    );
+    // Discovery goes on, and says how old it is.
+    let said = s1.run(&["primary", "orders"]);
+    assert_eq!((said.code, said.out.trim_end()), (0, &*cluster.primary()));
+    assert!(said.err.starts_with("hint: stale: node "), "{said:?}");
+    assert_eq!(s1.run(&["explain", "orders"]).code, 3);
+}
+
+#[test]
+fn the_node_to_ask_comes_from_the_option_then_the_environment_then_the_settings() {
+    let cluster = Cluster::new();
+    let node = cluster.start("o1", "observer");
+    let asked = |command: &mut Command| {
+        let said = Said::from(command.args(["status", "--json"]).output().unwrap());
+        if said.code == 3 && said.out.is_empty() {
+            return said.err.lines().next().unwrap_or_default().to_owned();
+        }
+        said.json()["node"]["node"].as_str().unwrap().to_owned()
+    };
+    let folder = cluster.folder.path();
+    let nobody = "http://127.0.0.1:1";
+    let unreachable = "error: node 127.0.0.1:1 cannot be reached (nothing listens there): start it, or name another one with --node";
+    let url = node.url();
+    let said = node.run(&["status", "--json"]);
+    assert_eq!(said.json()["node"]["node"], "o1");
+    assert_eq!(asked(sentinel(folder).env("SENTINEL_NODE", &url)), "o1");
+    assert_eq!(
+        asked(sentinel(folder).env("SENTINEL_NODE", nobody)),
+        unreachable
+    );
+    assert_eq!(
+        asked(
+            sentinel(folder)
+                .args(["--node", &url])
+                .env("SENTINEL_NODE", nobody)
+        ),
+        "o1"
+    );
+    assert_eq!(
+        asked(
+            sentinel(folder)
+                .args(["--node", nobody])
+                .env("SENTINEL_NODE", &url)
+        ),
+        unreachable
+    );
+}
