@@ -548,7 +548,7 @@ pub fn details(reply: &mut Reply<'_>, args: Args<'_>) {
     for name in args.from(2) {
         match by_full_name(name) {
             Some(entry) => entry.describe(reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
 }

@@ -47,8 +47,6 @@ pub fn render(moment: &Moment, endpoint: &Endpoint, args: Args<'_>) -> String {
         section(&mut text, "# Sentinel", &sentinel(moment));
         services(moment, &mut text);
         text.push_str("\r\n");
-    } else if text.is_empty() {
-        return text;
     }
     text
 }

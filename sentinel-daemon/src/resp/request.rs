@@ -40,7 +40,7 @@ pub enum ProtocolError {
     #[error("Protocol error: unauthenticated bulk length")]
     UnauthenticatedBulkLength,
     /// An argument does not begin with `$`.
-    #[error("Protocol error: expected '$', got '{}'", shown(*.0))]
+    #[error("Protocol error: expected '$', got '{}'", char::from(shown(*.0)))]
     ExpectedBulk(u8),
     /// A line without an end.
     #[error("Protocol error: too big inline request")]
@@ -59,11 +59,22 @@ pub enum ProtocolError {
     RequestTooBig,
 }
 
-/// Printable, because the byte goes into a line of text.
-fn shown(byte: u8) -> char {
+impl ProtocolError {
+    /// The answer: the message, with the byte in it as the client sent it, be it text or not.
+    pub fn answer(&self) -> Vec<u8> {
+        if let Self::ExpectedBulk(byte) = self {
+            let start = b"ERR Protocol error: expected '$', got '";
+            return [start.as_slice(), &[shown(*byte)], b"'"].concat();
+        }
+        format!("ERR {self}").into_bytes()
+    }
+}
+
+/// A byte that may stand in a line.
+fn shown(byte: u8) -> u8 {
     match byte {
-        b'\r' | b'\n' | 0 => ' ',
-        other => char::from(other),
+        b'\r' | b'\n' | 0 => b' ',
+        other => other,
     }
 }
 

@@ -233,7 +233,7 @@ impl Conversation {
                     }
                 }
                 Err(error) => {
-                    Reply::new(&mut self.out, Protocol::Resp2).error(format!("ERR {error}"));
+                    Reply::new(&mut self.out, Protocol::Resp2).error(error.answer());
                     return Err(Over);
                 }
             }

@@ -527,7 +527,7 @@ async fn clients_and_commands() {
         (
             vec!["COMMAND", "INFO", "sentinel|myid", "nosuch"],
             "*2\r\n*10\r\n$13\r\nsentinel|myid\r\n:2\r\n*1\r\n+admin\r\n:0\r\n:0\r\n:0\r\n*3\r\n+@admin\r\n+@slow\r\n\
-             +@dangerous\r\n*0\r\n*0\r\n*0\r\n*-1\r\n"
+             +@dangerous\r\n*0\r\n*0\r\n*0\r\n$-1\r\n"
                 .into(),
         ),
         (vec!["PING", "a", "b"], arity("ping")),

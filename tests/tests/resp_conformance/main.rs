@@ -6,4 +6,5 @@
 mod answers;
 mod connections;
 mod real_clients;
+mod reference;
 mod view;
