@@ -54,15 +54,14 @@ impl Sentinel {
                 post.facts_changed = false;
             }
         }
-        let leader_heard = if self.is_leader() {
-            self.contact(now)
-        } else {
-            self.leader_heard
-        };
+        if self.is_leader() {
+            // Kept: a leader that steps down must not look as if it had never had a majority.
+            self.leader_heard = self.leader_heard.max(self.contact(now));
+        }
         let view = View {
             leader: self.leader(),
             term: self.term(),
-            leader_heard,
+            leader_heard: self.leader_heard,
             voters: self.voters(),
             services: self
                 .posts
