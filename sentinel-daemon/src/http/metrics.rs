@@ -35,11 +35,15 @@ pub struct Counted {
 impl Counted {
     /// Something changed.
     pub fn count(&self, event: &Event) {
-        match event.kind {
-            EventKind::PrimarySwitched { from: Some(_), .. } => {
+        match &event.kind {
+            // A node that caught up over several changes may find the primary where it was.
+            EventKind::PrimarySwitched {
+                from: Some(from),
+                to,
+            } if from != to => {
                 self.failovers.get_or_create(&labels(&event.service)).inc();
             }
-            EventKind::PrimarySwitched { from: None, .. }
+            EventKind::PrimarySwitched { .. }
             | EventKind::ServiceAdded
             | EventKind::PrimaryAdopted { .. }
             | EventKind::InstanceDiscovered { .. }

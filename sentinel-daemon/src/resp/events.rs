@@ -66,6 +66,8 @@ pub fn messages(event: &Event, known: Option<&ServiceView>) -> Vec<Message> {
             about("+failover-state-wait-promotion", instance),
         ],
         EventKind::PrimarySwitched { from, to } => match from {
+            // A node that caught up over several changes finds the primary where it was.
+            Some(from) if from == to => vec![],
             Some(from) => switched(name, from, to, known),
             None => adopted(name, to, known),
         },
@@ -316,6 +318,13 @@ mod tests {
     #[test]
     fn what_redis_has_no_word_for_is_not_told() {
         check(vec![
+            (
+                EventKind::PrimarySwitched {
+                    from: Some(at(P)),
+                    to: at(P),
+                },
+                vec![],
+            ),
             (
                 EventKind::PrimaryAdopted { instance: at(P) },
                 vec![format!("+monitor {MASTER}")],

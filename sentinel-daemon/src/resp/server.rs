@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use sentinel_core::discovery::View;
+use sentinel_core::event::Event;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
@@ -48,6 +50,9 @@ const OUTPUT_BYTES_KEPT: usize = 4 * OUTPUT_BYTES_BATCH;
 /// How long, and for how many bytes, a connection is read on after its last answer.
 const FAREWELL: Duration = Duration::from_millis(500);
 const FAREWELL_BYTES_MAX: usize = 1024 * 1024;
+/// How often, and how many times, it is looked whether a view has caught up with an event.
+const VIEW_POLL: Duration = Duration::from_millis(1);
+const VIEW_POLLS_MAX: u32 = 500;
 /// Pause after a failed accept: out of file descriptors, it fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -132,7 +137,7 @@ async fn publish(source: Source, publisher: broadcast::Sender<Published>, stop: 
         };
         let published = match received {
             Ok(event) => {
-                let view = source.moment().view;
+                let view = view_with(&source, &event).await;
                 let known = view.services.get(&event.service);
                 let messages = events::messages(&event, known.map(|known| &**known));
                 Published::Messages(messages.into())
@@ -149,6 +154,22 @@ async fn publish(source: Source, publisher: broadcast::Sender<Published>, stop: 
         // Without a subscriber there is nobody to tell.
         let _ = publisher.send(published);
     }
+}
+
+/// The view in which an event shows. Events overtake it by a little, and a client that asks as soon as it hears
+/// `+switch-master` must not be told the old primary by the very node that sent it away.
+async fn view_with(source: &Source, event: &Event) -> Arc<View> {
+    let mut view = source.moment().view;
+    for _ in 0..VIEW_POLLS_MAX {
+        let known = view.services.get(&event.service);
+        // A service that was just added, or none at all, is nothing that a client asks for.
+        if known.is_none_or(|known| known.token >= event.token) {
+            break;
+        }
+        tokio::time::sleep(VIEW_POLL).await;
+        view = source.moment().view;
+    }
+    view
 }
 
 struct Conversation {

@@ -8,7 +8,7 @@ use sentinel_core::id::{Epoch, Token};
 use sentinel_daemon::resp::{Limits, Password};
 use tokio::io::AsyncWriteExt;
 
-use crate::view::{Served, Setup, id, view};
+use crate::view::{Served, Setup, id, view, view_with};
 
 const OLD: &str = "127.0.0.1:33423";
 const NEW: &str = "127.0.0.1:49397";
@@ -17,8 +17,8 @@ fn event(kind: EventKind) -> Event {
     Event {
         service: "orders".into(),
         token: Token {
-            epoch: Epoch(4),
-            step: 1,
+            epoch: Epoch(3),
+            step: 9,
         },
         primary: Some(id(OLD)),
         kind,
@@ -150,6 +150,37 @@ async fn subscriptions_in_resp2() {
     for (request, wanted) in table {
         client.expect(request, wanted).await;
     }
+}
+
+/// The event is published before the view in which it shows.
+#[tokio::test]
+async fn the_answer_moves_before_the_message() {
+    let served = Served::start(view(), Setup::default()).await;
+    let mut client = served.client().await;
+    let subscribed = ">3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n";
+    client.send(&["HELLO", "3"]).await;
+    client.read_some().await;
+    client
+        .expect(&["SUBSCRIBE", "+switch-master"], subscribed)
+        .await;
+    let mut event = switch();
+    event.token.epoch = Epoch(4);
+    let moved = view_with(|orders| {
+        orders.token = event.token;
+        orders.primary = Some(id(NEW));
+    });
+    served.set_view_after(20, moved);
+    served.events.send(event).unwrap();
+    let text = "orders 127.0.0.1 33423 127.0.0.1 49397";
+    let wanted = format!(
+        ">3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n${}\r\n{text}\r\n",
+        text.len()
+    );
+    client.wants(&wanted, "+switch-master").await;
+    let address = "*2\r\n$9\r\n127.0.0.1\r\n$5\r\n49397\r\n";
+    client
+        .expect(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "orders"], address)
+        .await;
 }
 
 #[tokio::test]

@@ -145,13 +145,30 @@ pub(crate) fn view_with(change: impl FnOnce(&mut ServiceView)) -> View {
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) events: broadcast::Sender<Event>,
-    view: Arc<Mutex<Arc<View>>>,
+    views: Arc<Mutex<Views>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// What is served, and what after so many more looks at it.
+struct Views {
+    shown: Arc<View>,
+    next: Option<(usize, Arc<View>)>,
+}
+
+impl Views {
+    fn look(&mut self) -> Arc<View> {
+        match self.next.take() {
+            Some((0, view)) => self.shown = view,
+            Some((looks, view)) => self.next = Some((looks - 1, view)),
+            None => {}
+        }
+        self.shown.clone()
     }
 }
 
@@ -167,11 +184,14 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let events = broadcast::channel(4096).0;
-        let view = Arc::new(Mutex::new(Arc::new(view)));
+        let views = Arc::new(Mutex::new(Views {
+            shown: Arc::new(view),
+            next: None,
+        }));
         let source = {
-            let (view, events) = (view.clone(), events.clone());
+            let (views, events) = (views.clone(), events.clone());
             Source::new(
-                move || view.lock().unwrap().clone(),
+                move || views.lock().unwrap().look(),
                 now,
                 move || events.subscribe(),
                 MYID,
@@ -191,13 +211,18 @@ impl Served {
         Self {
             address,
             events,
-            view,
+            views,
             task,
         }
     }
 
     pub(crate) fn set_view(&self, view: View) {
-        *self.view.lock().unwrap() = Arc::new(view);
+        self.views.lock().unwrap().shown = Arc::new(view);
+    }
+
+    /// Serves another view after so many more looks at the old one.
+    pub(crate) fn set_view_after(&self, looks: usize, view: View) {
+        self.views.lock().unwrap().next = Some((looks, Arc::new(view)));
     }
 
     pub(crate) async fn client(&self) -> Client {
