@@ -63,8 +63,9 @@ fn verdict(status: &StatusJson, services: &[ServiceJson]) -> (ExitCode, String) 
             None => "since it started".to_owned(),
         };
         let text = format!(
-            "no quorum: {} has heard no leader {since}; no failover is possible, and what follows may be out of date",
-            status.node
+            "no quorum: {} has heard no leader {since}: {}; what follows may be out of date",
+            status.node,
+            remedy(status)
         );
         return (ExitCode::NoQuorum, text);
     }
@@ -94,6 +95,24 @@ fn verdict(status: &StatusJson, services: &[ServiceJson]) -> (ExitCode, String) 
             counted(status.voters.len(), "voter")
         ),
     )
+}
+
+/// Voters that have been silent for longer are named as missing.
+const SILENT_AFTER_MS: u64 = 1000;
+
+fn remedy(status: &StatusJson) -> String {
+    let silent: Vec<&str> = status
+        .voters
+        .iter()
+        .filter(|(name, voter)| {
+            **name != status.node && voter.heard_ms.is_none_or(|age| age > SILENT_AFTER_MS)
+        })
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if silent.is_empty() {
+        return "an election is under way, ask again".to_owned();
+    }
+    format!("start or reconnect {}", silent.join(", "))
 }
 
 fn primary_is_down(service: &ServiceJson) -> bool {
@@ -327,7 +346,7 @@ mod tests {
                 true,
                 &|service| service.primary = None,
                 ExitCode::NoQuorum,
-                "no quorum: s1 has heard no leader for 4.2s; no failover is possible, and what follows may be out of date",
+                "no quorum: s1 has heard no leader for 4.2s: start or reconnect s3; what follows may be out of date",
             ),
         ] {
             assert_eq!(judge(stale, change), (code, text.to_owned()));

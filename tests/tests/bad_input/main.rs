@@ -12,6 +12,7 @@ use sentinel_tests::binary;
 
 mod frames;
 mod instances;
+mod quorum;
 mod starting;
 
 /// A usable file; rows change a part of it.
