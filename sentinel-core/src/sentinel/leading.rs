@@ -189,7 +189,9 @@ impl Sentinel {
         for instance in look {
             self.look_soon(now, name, &instance);
         }
-        if let Some(at) = wake {
+        // What an order under way holds up past its time is woken by the outcome; an instant that has passed
+        // would have this machine woken again and again in between.
+        if let Some(at) = wake.filter(|at| *at > now) {
             self.timers.set_earlier(Timer::Service(name.clone()), at);
         }
         self.report(name, reasons);
