@@ -27,6 +27,9 @@ pub const RECOVERY_MAX: Duration = Duration::from_secs(60);
 /// After that nothing may happen for so long.
 const CALM: Duration = Duration::from_secs(15);
 
+/// Longer than a silence that began before the mending can take to become a failover.
+const LATE_VERDICT: Duration = Duration::from_secs(3);
+
 /// What came of a run.
 #[derive(Debug)]
 pub struct Report {
@@ -59,7 +62,7 @@ pub fn finish(world: &World, recovered: Option<Duration>) -> Report {
         hash: world.trace.hash(),
         simulated: world.now().since(Instant::ORIGIN),
         recovered,
-        tail: world.trace.tail(400),
+        tail: world.trace.tail(usize::MAX),
     }
 }
 
@@ -121,6 +124,8 @@ impl World {
 
     /// Nothing happens any longer, and everybody has everything.
     fn rest(&mut self) {
+        // A silence from before the mending may still lead to a failover: that is no new one.
+        self.run_until(self.now() + LATE_VERDICT);
         // Replicas that were dead or excluded may still be on their way back.
         let until = self.now() + RECOVERY_MAX;
         let whole = self.run_while(until, |world| !world.may_lose_memory());

@@ -144,6 +144,34 @@ impl Settings {
         settings
     }
 
+    /// As the seed has it, with every kind of fault in quick succession.
+    pub fn stormy(seed: u64) -> Self {
+        let mut settings = Self::drawn(seed);
+        settings.kinds = KINDS.to_vec();
+        settings.fault_every_ms = (300, 2_000);
+        settings.trouble = Duration::from_secs(40);
+        settings
+    }
+
+    /// As the seed has it, with a rule left out, and with what brings the rule into play.
+    pub fn hunting(bug: Bug, seed: u64) -> Self {
+        let mut settings = Self::stormy(seed);
+        settings.bugs = vec![bug];
+        settings.fencing = if bug == Bug::AcceptLowerToken {
+            Fencing::Tokens
+        } else {
+            Fencing::Connections
+        };
+        if bug == Bug::VetoLowersBar {
+            settings.instances = 3;
+            settings.vetoed = vec![2];
+        }
+        if bug == Bug::AnyIncarnation {
+            settings.instances = settings.instances.max(3);
+        }
+        settings
+    }
+
     /// The guarded service's settings: shorter than the defaults where that makes more happen.
     pub fn service(&self) -> ServiceSettings {
         let seeds = [super::instance::address(0)].into();

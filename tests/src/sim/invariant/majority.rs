@@ -1,5 +1,7 @@
 //! Invariant 3: a minority never authorises anything. A decision that any node shows lies on the disks of
 //! a majority; an action is ordered only by a node that has lately heard from one (DESIGN section 4, 6).
+//!
+//! What a node orders after its deadline, because it was paused in between, is never sent, and no concern.
 
 use std::time::Duration;
 
@@ -41,6 +43,7 @@ impl Invariant for MajorityDecides {
         }
         if let Happening::Ordered { node, action } = seen
             && majority > 1
+            && action.deadline > world.nodes[*node].clock(world.now())
         {
             let mut heard: Vec<Instant> = world.nodes[*node].heard.values().copied().collect();
             heard.sort_unstable_by(|a, b| b.cmp(a));
