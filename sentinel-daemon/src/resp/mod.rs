@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod command;
+mod command_table;
 pub mod events;
 pub mod glob;
 pub mod handshake;
