@@ -3,18 +3,26 @@
 //! Knows the spans that the TOML parser gives. Does not know what a key means. A line that may hold a
 //! secret is never repeated beyond its `=`.
 
+use std::fmt;
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
 /// Where each key of a file stands. A path is spelled `service.0.down_after`.
-#[derive(Debug)]
 pub(super) struct Places {
     text: String,
     keys: Vec<Place>,
 }
 
-#[derive(Debug)]
+/// The text may hold a password.
+impl fmt::Debug for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Places")
+            .field("keys", &self.keys.len())
+            .finish_non_exhaustive()
+    }
+}
+
 struct Place {
     path: String,
     key: Range<usize>,
@@ -74,11 +82,33 @@ impl Places {
         let offset = offset.min(self.text.len());
         let before = &self.text.as_bytes()[..offset];
         let index = before.iter().filter(|byte| **byte == b'\n').count();
+        let line = self.text.lines().nth(index).unwrap_or_default().trim();
+        let text = if self.is_empty() && !is_statement(line) {
+            HIDDEN.to_owned()
+        } else {
+            without_secret(line)
+        };
         Line {
             number: index + 1,
-            text: without_secret(self.text.lines().nth(index).unwrap_or_default().trim()),
+            text,
         }
     }
+}
+
+/// Stands for what is not shown.
+const HIDDEN: &str = "…";
+
+/// Whether a line of a text that is no TOML is a table's header or `key = value`. Any other line may be inside a
+/// string of several lines, and that string a password.
+fn is_statement(line: &str) -> bool {
+    let is_key = |key: &str| {
+        let bare = |c: char| c.is_ascii_alphanumeric() || "_-.\"' ".contains(c);
+        !key.trim().is_empty() && key.chars().all(bare)
+    };
+    line.starts_with('[')
+        || line
+            .split_once('=')
+            .is_some_and(|(key, value)| is_key(key) && !value.trim_matches('=').is_empty())
 }
 
 fn collect(prefix: &str, table: &DeTable<'_>, keys: &mut Vec<Place>) {
@@ -118,11 +148,11 @@ fn without_secret(line: &str) -> String {
         let equals = from + at;
         let key = line[from..equals].trim().trim_matches(['"', '\'']);
         let key = key.rsplit([',', '{', ' ']).next().unwrap_or_default();
-        let speaks_of_it = ["pass", "pw", "secret", "auth"]
+        let speaks_of_it = ["pass", "pw", "secret", "auth", "key", "token"]
             .iter()
             .any(|word| key.to_ascii_lowercase().contains(word));
         if speaks_of_it && !key.ends_with("_file") && !key.ends_with("_env") {
-            return format!("{} …", &line[..=equals]);
+            return format!("{} {HIDDEN}", &line[..=equals]);
         }
         from = equals + 1;
     }
@@ -166,6 +196,7 @@ mod tests {
         for (line, shown) in [
             ("password = \"hunter2\"", "password = …"),
             ("passwrd=\"hunter2\"", "passwrd= …"),
+            ("cluster_key = \"hunter2\"", "cluster_key = …"),
             ("\"password\" = \"hunter2\"", "\"password\" = …"),
             (
                 "service = [{ name = \"a\", password = \"hunter2\" }]",
@@ -176,5 +207,17 @@ mod tests {
         ] {
             assert_eq!(without_secret(line), shown);
         }
+    }
+
+    #[test]
+    fn a_line_inside_a_string_is_not_shown_when_the_text_is_no_toml() {
+        let file = "password = \"\"\"\nhunter2\naGVsbG8=\nname = \"a\"\n[node]";
+        let places = Places::new(file);
+        let shown = |part: &str| places.line_at(file.find(part).unwrap()).text;
+        assert_eq!(shown("hunter2"), "…");
+        assert_eq!(shown("aGVsbG8"), "…");
+        assert_eq!(shown("name"), "name = \"a\"");
+        assert_eq!(shown("[node]"), "[node]");
+        assert!(!format!("{places:?}").contains("hunter2"));
     }
 }

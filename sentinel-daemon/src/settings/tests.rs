@@ -207,12 +207,16 @@ fn the_offending_line_is_shown_and_a_password_is_not() {
         "passwort = \"hunter2\"",
         "password = \"hunter2",
         "password = hunter2",
+        "cluster_key = \"hunter2\"",
     ] {
         let text = with("engine = \"redis\"", &format!("engine = \"redis\"\n{bad}"));
         let failure = Settings::parse(Path::new("s.toml"), &text).unwrap_err();
         let shown = format!("{failure} {:?} {failure:?}", failure.line);
         assert!(!shown.contains("hunter2"), "{shown}");
     }
+    let text = with(ENGINE, "engine = \"redis\"\npassword = \"hunter2\"");
+    let settings = Settings::parse(Path::new("s.toml"), &text).unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"));
 }
 
 /// The example with every optional field switched on, except all but one of the three passwords.
