@@ -149,10 +149,19 @@ pub struct Sentinel {
     raft: Option<RaftLog>,
     table: Table,
     posts: BTreeMap<ServiceName, Post>,
+    /// Services to think over.
     touched: BTreeSet<ServiceName>,
+    /// Services thought over since the last view: only these can look different.
+    visited: BTreeSet<ServiceName>,
+    /// Services whose facts have changed since they were last shown.
+    refreshed: BTreeSet<ServiceName>,
+    /// Orders under way, by the service that they concern.
+    acts: BTreeMap<ActionId, ServiceName>,
     probes: BTreeMap<ProbeId, (ServiceName, InstanceId)>,
     next_probe: u64,
     timers: Timers<Timer>,
+    /// Events of this call; they follow the view that shows what they tell.
+    told: Vec<Event>,
     outputs: VecDeque<Output>,
     peers: BTreeMap<NodeName, PeerView>,
     leadership: Option<Leadership>,
@@ -197,9 +206,13 @@ impl Sentinel {
             table: Table::default(),
             posts: BTreeMap::new(),
             touched: BTreeSet::new(),
+            visited: BTreeSet::new(),
+            refreshed: BTreeSet::new(),
+            acts: BTreeMap::new(),
             probes: BTreeMap::new(),
             next_probe: 0,
             timers: Timers::default(),
+            told: Vec::new(),
             outputs: VecDeque::new(),
             peers,
             leadership: None,
@@ -250,6 +263,11 @@ impl Sentinel {
             self.agree(now);
         }
         self.show(now);
+        let told = std::mem::take(&mut self.told);
+        self.outputs.extend(
+            told.into_iter()
+                .map(|event| Output::Publish(Box::new(event))),
+        );
         self.handled_last = now;
     }
 
@@ -333,8 +351,11 @@ impl Sentinel {
                 Timer::View => {
                     self.timers.set(Timer::View, now + VIEW_PACE);
                     self.view_stale = true;
-                    for post in self.posts.values_mut() {
-                        post.view_stale |= post.facts_changed;
+                    for name in std::mem::take(&mut self.refreshed) {
+                        if let Some(post) = self.posts.get_mut(&name) {
+                            post.view_stale = true;
+                        }
+                        self.visited.insert(name);
                     }
                 }
                 Timer::Stop => self.outputs.push_back(Output::Stopped),
@@ -355,7 +376,9 @@ impl Sentinel {
 
     /// Thinks over every service that something has touched: opinions first, then plans.
     fn think(&mut self, now: Instant) {
-        for name in std::mem::take(&mut self.touched) {
+        let touched = std::mem::take(&mut self.touched);
+        self.visited.extend(touched.iter().cloned());
+        for name in touched {
             self.form_opinion(now, &name);
             self.lead(now, &name);
         }

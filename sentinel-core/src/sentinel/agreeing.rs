@@ -83,7 +83,7 @@ impl Sentinel {
                 }
             }
             Applied::Done(events) => {
-                self.man_posts(now);
+                self.man_post(now, &name);
                 for kind in events {
                     self.publish(&name, kind);
                 }
@@ -131,26 +131,36 @@ impl Sentinel {
     pub(super) fn man_posts(&mut self, now: Instant) {
         self.posts
             .retain(|name, _| self.table.services.contains_key(name));
-        for (name, service) in &self.table.services {
-            let leads = self.leadership.is_some();
-            let post = self.posts.entry(name.clone()).or_insert_with(Post::new);
-            if leads && post.desk.is_none() {
-                post.desk = Some(crate::failover::Desk::new(now, service.token.epoch));
+        let names: Vec<ServiceName> = self.table.services.keys().cloned().collect();
+        for name in names {
+            self.man_post(now, &name);
+        }
+    }
+
+    /// Brings what is kept for one service in line with the table.
+    fn man_post(&mut self, now: Instant, name: &ServiceName) {
+        let Some(service) = self.table.services.get(name) else {
+            return;
+        };
+        let leads = self.leadership.is_some();
+        self.visited.insert(name.clone());
+        let post = self.posts.entry(name.clone()).or_insert_with(Post::new);
+        if leads && post.desk.is_none() {
+            post.desk = Some(crate::failover::Desk::new(now, service.token.epoch));
+        }
+        for instance in &service.instances {
+            if post.monitor.get(instance).is_none() {
+                post.monitor.watch(now, instance, &service.settings);
+                self.timers
+                    .set(Timer::Instance(name.clone(), instance.clone()), now);
             }
-            for instance in &service.instances {
-                if post.monitor.get(instance).is_none() {
-                    post.monitor.watch(now, instance, &service.settings);
-                    self.timers
-                        .set(Timer::Instance(name.clone(), instance.clone()), now);
-                }
-            }
-            post.monitor
-                .retain(|instance| service.instances.contains(instance));
-            let known = post.authority.as_ref().map(|(member, _)| member);
-            if known != service.primary.as_ref() {
-                post.authority = service.primary.clone().map(|member| (member, now));
-                post.told = None;
-            }
+        }
+        post.monitor
+            .retain(|instance| service.instances.contains(instance));
+        let known = post.authority.as_ref().map(|(member, _)| member);
+        if known != service.primary.as_ref() {
+            post.authority = service.primary.clone().map(|member| (member, now));
+            post.told = None;
         }
     }
 
@@ -171,8 +181,8 @@ impl Sentinel {
                     desk.on_stage(now, self.table.services[&name].token.epoch);
                 }
             }
-            if let Some(new) = new.filter(|new| old.as_ref() != Some(new)) {
-                let from = old.map(|answer| answer.primary);
+            let from = old.map(|answer| answer.primary);
+            if let Some(new) = new.filter(|new| from.as_ref() != Some(&new.primary)) {
                 self.publish(
                     &name,
                     EventKind::PrimarySwitched {
@@ -207,7 +217,7 @@ impl Sentinel {
         }
     }
 
-    /// Tells operators and subscribers.
+    /// Tells operators and subscribers, once the view shows what happened.
     pub(super) fn publish(&mut self, name: &ServiceName, kind: EventKind) {
         let service = self.table.services.get(name);
         let event = Event {
@@ -218,7 +228,7 @@ impl Sentinel {
                 .map(|answer| answer.primary.clone()),
             kind,
         };
-        self.outputs.push_back(Output::Publish(Box::new(event)));
+        self.told.push(event);
     }
 
     /// Something that should be impossible.

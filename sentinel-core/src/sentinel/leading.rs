@@ -61,6 +61,7 @@ impl Sentinel {
             }
             Some(_) | None => {
                 self.leadership = None;
+                self.acts.clear();
                 for post in self.posts.values_mut() {
                     post.desk = None;
                     post.verdict = None;
@@ -334,6 +335,7 @@ impl Sentinel {
         if let Some(desk) = self.posts.get_mut(name).and_then(|post| post.desk.as_mut()) {
             desk.on_order(now, &action);
         }
+        self.acts.insert(id, name.clone());
         self.outputs.push_back(Output::Act(Box::new(action)));
         if repoints {
             self.publish(name, EventKind::RepointSent { instance });
@@ -341,11 +343,15 @@ impl Sentinel {
     }
 
     pub(super) fn on_acted(&mut self, now: Instant, id: ActionId, outcome: &Outcome) {
-        let found = self.posts.iter_mut().find_map(|(name, post)| {
-            let (instance, order) = post.desk.as_mut()?.on_outcome(now, id, outcome)?;
-            Some((name.clone(), instance, order))
-        });
-        let Some((name, instance, order)) = found else {
+        let Some(name) = self.acts.remove(&id) else {
+            return;
+        };
+        let desk = self
+            .posts
+            .get_mut(&name)
+            .and_then(|post| post.desk.as_mut());
+        let Some((instance, order)) = desk.and_then(|desk| desk.on_outcome(now, id, outcome))
+        else {
             return;
         };
         if let (Outcome::Done(facts), Some(post)) = (outcome, self.posts.get_mut(&name)) {
@@ -355,7 +361,7 @@ impl Sentinel {
                 .and_then(|watch| watch.reading())
                 .map(|r| r.facts.incarnation.clone());
             post.monitor.on_facts(now, &instance, facts, order.given_at);
-            post.facts_changed = true;
+            self.refreshed.insert(name.clone());
             match order.kind {
                 ActionKind::Repoint { .. } => self.publish(
                     &name,

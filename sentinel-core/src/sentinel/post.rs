@@ -32,8 +32,6 @@ pub(super) struct Post {
     pub(super) view: Option<Arc<ServiceView>>,
     /// Something shown has changed.
     pub(super) view_stale: bool,
-    /// Facts have changed; shown with the next refresh.
-    pub(super) facts_changed: bool,
 }
 
 impl Post {
@@ -48,7 +46,6 @@ impl Post {
             report: Vec::new(),
             view: None,
             view_stale: true,
-            facts_changed: false,
         }
     }
 }

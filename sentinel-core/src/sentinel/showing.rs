@@ -36,23 +36,25 @@ pub(super) fn empty(settings: &NodeSettings) -> View {
 impl Sentinel {
     /// Puts a new view out if anything shown has changed.
     pub(super) fn show(&mut self, now: Instant) {
-        let changed = self.posts.values().any(|post| post.view_stale)
-            || self.view.services.len() != self.posts.len();
-        if !changed && !self.view_stale {
-            return;
-        }
+        let mut changed = self.view_stale || self.view.services.len() != self.posts.len();
         self.view_stale = false;
         let voters = self.settings.voters.len();
-        for (name, post) in &mut self.posts {
-            let Some(state) = self.table.services.get(name) else {
+        for name in std::mem::take(&mut self.visited) {
+            let (Some(state), Some(post)) =
+                (self.table.services.get(&name), self.posts.get_mut(&name))
+            else {
                 continue;
             };
             if post.view_stale || post.view.is_none() {
                 let blockers = blockers(now, state, post, &self.settings);
                 post.view = Some(Arc::new(service_view(state, post, voters, blockers)));
                 post.view_stale = false;
-                post.facts_changed = false;
+                self.refreshed.remove(&name);
+                changed = true;
             }
+        }
+        if !changed {
+            return;
         }
         if self.is_leader() {
             // Kept: a leader that steps down must not look as if it had never had a majority.

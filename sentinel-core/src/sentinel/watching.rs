@@ -85,7 +85,7 @@ impl Sentinel {
         {
             return;
         }
-        post.facts_changed = true;
+        self.refreshed.insert(name.clone());
         self.on_new_reading(now, &name, &instance, before.as_ref());
     }
 
