@@ -87,6 +87,10 @@ fn verdict(status: &StatusJson, services: &[ServiceJson]) -> (ExitCode, String) 
             format!("at risk: the next failover would block: {names}"),
         );
     }
+    let losses = losses(status, services);
+    if !losses.is_empty() {
+        return (ExitCode::Done, format!("degraded: {}", losses.join(", ")));
+    }
     let services = counted(services.len(), "service");
     (
         ExitCode::Done,
@@ -100,19 +104,42 @@ fn verdict(status: &StatusJson, services: &[ServiceJson]) -> (ExitCode, String) 
 /// Voters that have been silent for longer are named as missing.
 const SILENT_AFTER_MS: u64 = 1000;
 
-fn remedy(status: &StatusJson) -> String {
-    let silent: Vec<&str> = status
+fn silent_voters(status: &StatusJson) -> Vec<&str> {
+    let is_silent = |age: Option<u64>| age.is_none_or(|age| age > SILENT_AFTER_MS);
+    status
         .voters
         .iter()
-        .filter(|(name, voter)| {
-            **name != status.node && voter.heard_ms.is_none_or(|age| age > SILENT_AFTER_MS)
-        })
+        .filter(|(name, voter)| **name != status.node && is_silent(voter.heard_ms))
         .map(|(name, _)| name.as_str())
-        .collect();
-    if silent.is_empty() {
-        return "an election is under way, ask again".to_owned();
+        .collect()
+}
+
+fn remedy(status: &StatusJson) -> String {
+    match silent_voters(status)[..] {
+        [] => "an election is under way, ask again".to_owned(),
+        ref silent => format!("start or reconnect {}", silent.join(", ")),
     }
-    format!("start or reconnect {}", silent.join(", "))
+}
+
+/// What is missing without being needed at the moment.
+fn losses(status: &StatusJson, services: &[ServiceJson]) -> Vec<String> {
+    // Voters talk to the leader, so that no other node can tell who is silent.
+    let silent = if status.leader.as_ref() == Some(&status.node) {
+        silent_voters(status)
+    } else {
+        Vec::new()
+    };
+    let voters = silent
+        .into_iter()
+        .map(|name| format!("voter {name} is silent"));
+    let down = services.iter().flat_map(|service| {
+        let down = service
+            .instances
+            .iter()
+            .filter(|found| found.health == "down");
+        down.map(|found| format!("{} of {} is down", found.instance, service.service))
+    });
+    voters.chain(down).collect()
 }
 
 fn primary_is_down(service: &ServiceJson) -> bool {
@@ -314,9 +341,16 @@ mod tests {
         for (stale, change, code, text) in [
             (
                 false,
-                &(|_: &mut ServiceJson| {}) as &dyn Fn(&mut ServiceJson),
+                &(|service: &mut ServiceJson| service.instances[1].health = "up".to_owned())
+                    as &dyn Fn(&mut ServiceJson),
                 ExitCode::Done,
                 "healthy: 1 service, 3 voters",
+            ),
+            (
+                false,
+                &|_| {},
+                ExitCode::Done,
+                "degraded: 127.0.0.1:6380 of orders is down",
             ),
             (
                 false,
@@ -351,5 +385,18 @@ mod tests {
         ] {
             assert_eq!(judge(stale, change), (code, text.to_owned()));
         }
+    }
+
+    #[test]
+    fn only_the_leader_names_a_silent_voter() {
+        let mut service = service();
+        service.instances.clear();
+        let mut status = status(false);
+        assert_eq!(losses(&status, &[]), Vec::<String>::new());
+        status.leader = Some(status.node.clone());
+        assert_eq!(
+            verdict(&status, &[service]).1,
+            "degraded: voter s3 is silent"
+        );
     }
 }
