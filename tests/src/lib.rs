@@ -1,6 +1,7 @@
 //! Support for the tests: real servers, and waiting for conditions with a bound.
 
 pub mod binary;
+pub mod cluster;
 pub mod redis_server;
 pub mod sentinel_node;
 pub mod sim;

@@ -4,6 +4,7 @@
 //! fails. When the test process itself is killed, a small guard process kills the server and removes
 //! the folder. Knows nothing of replication topologies or of the adapter.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::TcpListener;
@@ -233,14 +234,22 @@ impl RedisServer {
 
     /// One field of `INFO`; `None` where it does not exist or the server does not answer.
     pub fn info(&self, field: &str) -> Option<String> {
+        self.all_info()?.remove(field)
+    }
+
+    /// Every field of `INFO`; `None` where the server does not answer.
+    pub fn all_info(&self) -> Option<BTreeMap<String, String>> {
         let mut connection = self.connect().ok()?;
         let text: String = redis::cmd("INFO")
             .arg("everything")
             .query(&mut connection)
             .ok()?;
-        text.lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-            .map(str::to_owned)
+        let fields = text.lines().filter_map(|line| line.split_once(':'));
+        Some(
+            fields
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
     }
 
     /// Waits until a field of `INFO` has a value.

@@ -7,7 +7,13 @@ use std::time::{Duration, Instant};
 /// Generous for everything that a healthy machine does within a second.
 pub const BOUND: Duration = Duration::from_secs(20);
 
+/// Generous for what a whole cluster does within seconds, on a machine that runs two of them.
+pub const BOUND_CLUSTER: Duration = Duration::from_secs(30);
+
 const PACE: Duration = Duration::from_millis(2);
+
+/// Asking a whole cluster costs it processor time.
+const PACE_CLUSTER: Duration = Duration::from_millis(20);
 
 /// Blocks until `probe` gives a value, and returns it.
 ///
@@ -25,7 +31,29 @@ pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The same without blocking the runtime.
+/// The same with a bound of the caller's, who says what it means when `None` comes back.
+pub fn within<T>(bound: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        let found = probe();
+        if found.is_some() || start.elapsed() >= bound {
+            return found;
+        }
+        std::thread::sleep(PACE_CLUSTER);
+    }
+}
+
+/// Checks for this long, again and again, what must hold all the time; `check` fails the test itself. For what
+/// must not happen there is no event to wait for.
+pub fn throughout(period: Duration, mut check: impl FnMut()) {
+    let start = Instant::now();
+    while start.elapsed() < period {
+        check();
+        std::thread::sleep(PACE_CLUSTER);
+    }
+}
+
+/// The same as [`until`] without blocking the runtime.
 ///
 /// # Panics
 /// When [`BOUND`] runs out.

@@ -1,0 +1,301 @@
+//! One node of a cluster: a real `sentinel run` process with its settings, its ports and its data folder.
+//!
+//! Kills, pauses, continues, stops and restarts it on the same ports and data, and asks it over both protocols. Knows
+//! nothing of the servers beyond the one that it is told of.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use sentinel_core::id::InstanceId;
+use sentinel_daemon::api::{ExplainJson, PrimaryJson, ServiceJson, StatusJson};
+
+use super::{SERVICE, http};
+use crate::redis_server::free_port;
+use crate::sentinel_node::SentinelNode;
+
+/// What a node does in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It votes.
+    Voter,
+    /// It follows and answers only.
+    Observer,
+}
+
+/// A node's name and ports. They stay over its restarts, so that clients find it again.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    name: String,
+    peer: u16,
+    resp: u16,
+    http: u16,
+}
+
+impl Plan {
+    pub(super) fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            peer: free_port(),
+            resp: free_port(),
+            http: free_port(),
+        }
+    }
+
+    /// Where it answers the Sentinel protocol.
+    pub fn resp_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.resp))
+    }
+
+    /// Where it answers HTTP.
+    pub fn http_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.http))
+    }
+}
+
+/// Names and ports of so many voters.
+pub(super) fn plan(voters: usize) -> Vec<Plan> {
+    (1..=voters)
+        .map(|number| Plan::named(&format!("s{number}")))
+        .collect()
+}
+
+/// A node that runs, is paused, or is dead. Dropping it kills the process; the folder is the cluster's.
+#[derive(Debug)]
+pub struct Node {
+    plan: Plan,
+    settings: PathBuf,
+    process: Option<SentinelNode>,
+    paused: bool,
+    /// What earlier processes logged.
+    earlier: String,
+}
+
+impl Node {
+    pub(super) fn start(
+        dir: &Path,
+        plan: &Plan,
+        voters: &[Plan],
+        seed: &InstanceId,
+        role: Role,
+    ) -> Self {
+        let settings = dir.join(format!("{}.toml", plan.name));
+        fs::write(&settings, settings_text(plan, voters, seed, role))
+            .expect("the temporary folder is writable");
+        let process = SentinelNode::start(&settings);
+        Self {
+            plan: plan.clone(),
+            settings,
+            process: Some(process),
+            paused: false,
+            earlier: String::new(),
+        }
+    }
+
+    /// Its name and ports.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    /// Whether it runs and is not paused.
+    pub fn answers(&self) -> bool {
+        self.process.is_some() && !self.paused
+    }
+
+    /// Kills it (SIGKILL).
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill9(&mut self) {
+        self.keep_log();
+        self.paused = false;
+        self.process.take().expect("the node runs").kill9();
+    }
+
+    /// Asks it to stop (SIGTERM), and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end.
+    pub fn stop(&mut self) -> ExitStatus {
+        let status = self.process.take().expect("the node runs").stop();
+        self.keep_log();
+        status
+    }
+
+    /// Stops it in place (SIGSTOP).
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pause(&mut self) {
+        self.process
+            .as_ref()
+            .expect("the node runs")
+            .signal(Signal::STOP);
+        self.paused = true;
+    }
+
+    /// Continues it (SIGCONT).
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn resume(&mut self) {
+        self.process
+            .as_ref()
+            .expect("the node runs")
+            .signal(Signal::CONT);
+        self.paused = false;
+    }
+
+    pub(super) fn resume_if_paused(&mut self) {
+        if self.paused {
+            self.resume();
+        }
+    }
+
+    /// Starts it again on its ports and its data, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it runs, or does not start.
+    pub fn restart(&mut self) {
+        assert!(self.process.is_none(), "{} runs", self.name());
+        self.process = Some(SentinelNode::start(&self.settings));
+    }
+
+    /// Everything that it has logged, in all its lives.
+    pub fn log(&self) -> String {
+        let log = fs::read_to_string(self.settings.with_extension("log")).unwrap_or_default();
+        match self.process {
+            Some(_) => format!("{}{log}", self.earlier),
+            None => self.earlier.clone(),
+        }
+    }
+
+    fn keep_log(&mut self) {
+        let log = fs::read_to_string(self.settings.with_extension("log")).unwrap_or_default();
+        writeln!(self.earlier, "{log}-- ended").expect("writing to a string cannot fail");
+    }
+
+    /// `GET /v1/services/{service}/primary`; `None` where it names none or does not answer.
+    pub fn primary(&self) -> Option<PrimaryJson> {
+        self.get(&format!("/v1/services/{SERVICE}/primary"))
+    }
+
+    /// `GET /v1/services/{service}`.
+    pub fn service(&self) -> Option<ServiceJson> {
+        self.get(&format!("/v1/services/{SERVICE}"))
+    }
+
+    /// `GET /v1/services/{service}/explain`.
+    pub fn explain(&self) -> Option<ExplainJson> {
+        self.get(&format!("/v1/services/{SERVICE}/explain"))
+    }
+
+    /// `GET /v1/status`.
+    pub fn status(&self) -> Option<StatusJson> {
+        self.get("/v1/status")
+    }
+
+    /// `SENTINEL GET-MASTER-ADDR-BY-NAME` and the `config-epoch` of `SENTINEL MASTER`.
+    pub fn resp_primary(&self) -> Option<(InstanceId, u64)> {
+        let mut connection = self.connect()?;
+        let sentinel = |verb: &str| redis::cmd("SENTINEL").arg(verb).arg(SERVICE).to_owned();
+        let (host, port): (String, u16) = sentinel("GET-MASTER-ADDR-BY-NAME")
+            .query(&mut connection)
+            .ok()?;
+        let fields: BTreeMap<String, String> = sentinel("MASTER").query(&mut connection).ok()?;
+        let epoch = fields.get("config-epoch")?.parse().ok()?;
+        Some((InstanceId::new(host, port), epoch))
+    }
+
+    /// One field of the Sentinel section of `INFO`.
+    pub fn resp_info(&self, field: &str) -> Option<String> {
+        let text: String = redis::cmd("INFO")
+            .arg("sentinel")
+            .query(&mut self.connect()?)
+            .ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+            .map(str::to_owned)
+    }
+
+    /// Whether it names this primary and epoch over both protocols, as a fresh answer.
+    pub(super) fn agrees(&self, primary: &InstanceId, epoch: u64) -> Result<(), String> {
+        let name = self.name();
+        let answer = self.primary().ok_or(format!("{name} names no primary"))?;
+        if answer.freshness.stale {
+            return Err(format!("{name} is stale"));
+        }
+        if (&answer.primary, answer.epoch) != (primary, epoch) {
+            return Err(format!("{name} answers {answer:?} over HTTP"));
+        }
+        let answer = self.resp_primary();
+        if answer.as_ref() != Some(&(primary.clone(), epoch)) {
+            return Err(format!("{name} answers {answer:?} over RESP"));
+        }
+        Ok(())
+    }
+
+    fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Option<T> {
+        if !self.answers() {
+            return None;
+        }
+        http::get(self.plan.http_address(), path)
+    }
+
+    fn connect(&self) -> Option<redis::Connection> {
+        const TIMEOUT: Duration = Duration::from_secs(2);
+        let client = redis::Client::open(format!("redis://{}/", self.plan.resp_address())).ok()?;
+        let connection = client.get_connection_with_timeout(TIMEOUT).ok()?;
+        connection.set_read_timeout(Some(TIMEOUT)).ok()?;
+        Some(connection)
+    }
+}
+
+/// Shorter than the defaults where that makes a test faster; the rest as shipped.
+fn settings_text(plan: &Plan, voters: &[Plan], seed: &InstanceId, role: Role) -> String {
+    let role = match role {
+        Role::Voter => "voter",
+        Role::Observer => "observer",
+    };
+    let mut table = String::new();
+    for voter in voters {
+        writeln!(table, "{} = \"127.0.0.1:{}\"", voter.name, voter.peer)
+            .expect("writing to a string cannot fail");
+    }
+    let Plan {
+        name,
+        peer,
+        resp,
+        http,
+    } = plan;
+    format!(
+        r#"[node]
+cluster = "test"
+name = "{name}"
+role = "{role}"
+data_dir = "{name}"
+[listen]
+peer = "127.0.0.1:{peer}"
+resp = "127.0.0.1:{resp}"
+http = "127.0.0.1:{http}"
+[voters]
+{table}[[service]]
+name = "{SERVICE}"
+engine = "redis"
+instances = ["{seed}"]
+down_after = "1s"
+exclude_after = "2s"
+restart_delay = "1s"
+"#
+    )
+}

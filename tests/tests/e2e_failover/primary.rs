@@ -1,0 +1,76 @@
+//! The primary alone is hit.
+
+use sentinel_tests::cluster::{Cluster, Source, Writers};
+
+#[test]
+fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
+    let mut cluster = Cluster::start(2);
+    let before = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Voters);
+    cluster.servers[before.primary].kill9();
+    cluster.wait_new_primary(before);
+    writers.wait_for_more(&cluster, 100);
+    cluster.servers[before.primary].restart();
+    let after = cluster.wait_whole_after(before);
+    writers.wait_for_more(&cluster, 100);
+    writers.stop().verify_all(&cluster, after);
+}
+
+#[test]
+fn a_hung_primary_is_replaced_and_comes_back_as_a_replica() {
+    let cluster = Cluster::start(2);
+    let before = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Voters);
+    cluster.servers[before.primary].pause();
+    cluster.wait_new_primary(before);
+    writers.wait_for_more(&cluster, 100);
+    cluster.servers[before.primary].resume();
+    let after = cluster.wait_whole_after(before);
+    writers.wait_for_more(&cluster, 100);
+    writers.stop().verify_all(&cluster, after);
+}
+
+/// It is back before anybody notices, as a primary, and its replicas would copy its emptiness.
+#[test]
+fn a_primary_that_restarts_empty_at_once_is_replaced_and_wipes_nobody() {
+    let mut cluster = Cluster::start(2);
+    let before = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Voters);
+    writers.wait_for_more(&cluster, 100);
+    cluster.servers[before.primary].restart_empty();
+    let after = cluster.wait_whole_after(before);
+    writers.wait_for_more(&cluster, 100);
+    writers.stop().verify_all(&cluster, after);
+}
+
+/// The second failover depends on what the first one left behind: the old primary is a full member by then.
+#[test]
+fn two_failovers_in_a_row_with_the_old_primaries_coming_back() {
+    let mut cluster = Cluster::start(2);
+    let writers = Writers::start(&cluster, Source::Voters);
+    for _ in 0..2 {
+        let before = cluster.wait_whole();
+        cluster.servers[before.primary].kill9();
+        cluster.wait_new_primary(before);
+        writers.wait_for_more(&cluster, 50);
+        cluster.servers[before.primary].restart();
+        cluster.wait_whole_after(before);
+    }
+    let after = cluster.wait_whole();
+    writers.wait_for_more(&cluster, 50);
+    writers.stop().verify_all(&cluster, after);
+}
+
+/// With one replica left, the write quorum is exactly that one, and the seal needs it.
+#[test]
+fn a_primary_with_one_replica_is_replaced_and_writes_wait_for_the_old_one() {
+    let mut cluster = Cluster::start(1);
+    let before = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Voters);
+    cluster.servers[before.primary].kill9();
+    cluster.wait_new_primary(before);
+    cluster.servers[before.primary].restart();
+    let after = cluster.wait_whole_after(before);
+    writers.wait_for_more(&cluster, 100);
+    writers.stop().verify_all(&cluster, after);
+}
