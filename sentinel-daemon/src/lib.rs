@@ -5,10 +5,13 @@
 pub mod api;
 pub mod cli;
 mod client;
+mod demo;
 pub mod engines;
 pub mod exit;
 pub mod http;
 mod output;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 pub mod resp;
 pub mod run;
 pub mod settings;

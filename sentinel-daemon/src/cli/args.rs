@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::demo::DemoOptions;
 use crate::run::LogFormat;
 
 /// Quorum failover for replicated databases.
@@ -40,6 +41,10 @@ pub(super) enum Command {
         /// Form of the log on stderr; RUST_LOG chooses what is logged
         #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
         log_format: LogFormat,
+        /// Leave a rule out, for tests
+        #[cfg(feature = "planted-bugs")]
+        #[arg(long, hide = true, value_enum, value_name = "BUG")]
+        plant: Option<crate::planted::PlantedBug>,
     },
     /// Check a settings file; start nothing
     Check {
@@ -50,6 +55,8 @@ pub(super) enum Command {
         #[arg(long)]
         connect: bool,
     },
+    /// Show a failover on real servers, which are started and cleaned up
+    Demo(DemoOptions),
     /// Show how the services are
     Status {
         /// This one only
@@ -89,7 +96,7 @@ pub(super) struct SettingsArg {
 
 /// What a command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// Lines for people.
     Text,
     /// JSON for machines.

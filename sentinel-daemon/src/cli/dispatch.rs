@@ -4,11 +4,13 @@ use std::path::Path;
 use std::process;
 
 use clap::Parser as _;
+use sentinel_core::planted::Bugs;
 
 use super::args::{Args, Command};
 use super::check::Scope;
 use super::failure::Failure;
 use super::{check, explain, primary, quorum, status};
+use crate::demo;
 use crate::exit::ExitCode;
 use crate::output;
 use crate::run::{self, LogFormat};
@@ -46,7 +48,18 @@ fn command(args: Args) -> Result<ExitCode, Failure> {
     let format = args.format();
     let node = args.node;
     match args.command {
-        Command::Run { config, log_format } => start(&config, log_format),
+        #[cfg(not(feature = "planted-bugs"))]
+        Command::Run { config, log_format } => start(&config, log_format, Bugs::none()),
+        #[cfg(feature = "planted-bugs")]
+        Command::Run {
+            config,
+            log_format,
+            plant,
+        } => {
+            let bugs = plant.map_or_else(Bugs::none, crate::planted::PlantedBug::bugs);
+            start(&config, log_format, bugs)
+        }
+        Command::Demo(options) => demo::run(&options, format),
         Command::Check { config, connect } => {
             let scope = if connect {
                 Scope::Instances
@@ -68,8 +81,9 @@ fn command(args: Args) -> Result<ExitCode, Failure> {
     }
 }
 
-fn start(config: &Path, log: LogFormat) -> Result<ExitCode, Failure> {
-    let settings = Settings::load(config)?;
+fn start(config: &Path, log: LogFormat, bugs: Bugs) -> Result<ExitCode, Failure> {
+    let mut settings = Settings::load(config)?;
+    settings.node.bugs = bugs;
     let secrets = settings.secrets()?;
     run::run(&settings, &secrets, log)?;
     Ok(ExitCode::Done)

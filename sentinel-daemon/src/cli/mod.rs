@@ -12,5 +12,6 @@ mod primary;
 mod quorum;
 mod status;
 
+pub(crate) use args::Format;
 pub use dispatch::main;
 pub use failure::Failure;

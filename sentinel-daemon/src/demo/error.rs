@@ -1,0 +1,88 @@
+//! Why a demonstration did not come to its end, and the exit code and the hint that go with it.
+
+use std::io;
+use std::time::Duration;
+
+use crate::cli::Failure;
+use crate::exit::ExitCode;
+
+/// Why a demonstration did not come to its end. Everything that it started has ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DemoError {
+    /// The server's program is not on the path. Nothing was started.
+    #[error("redis-server is not installed, so there is nothing to guard")]
+    NoServer,
+    /// Processes, ports, files or threads cannot be had.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process ended as soon as it was started.
+    #[error("{what} ended right after its start:\n{log}")]
+    Ended {
+        /// Which one.
+        what: String,
+        /// The end of its log.
+        log: String,
+    },
+    /// Something did not happen in time.
+    #[error("waited {} in vain until {what}{}", humantime::format_duration(*.bound), seen(.last))]
+    InVain {
+        /// What should have happened.
+        what: String,
+        /// For how long.
+        bound: Duration,
+        /// What was seen last; may be empty.
+        last: String,
+    },
+    /// A server that should answer does not.
+    #[error("{server} does not answer as it should: {source}")]
+    Server {
+        /// Which one.
+        server: String,
+        /// What the client said.
+        source: redis::RedisError,
+    },
+    /// The user asked for the end.
+    #[error("interrupted; everything that was started has ended")]
+    Interrupted,
+}
+
+fn seen(last: &str) -> String {
+    if last.is_empty() {
+        String::new()
+    } else {
+        format!("; last seen: {last}")
+    }
+}
+
+/// Puts what was being done in front of what the system said.
+pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> DemoError {
+    let what = what.into();
+    move |source| DemoError::System { what, source }
+}
+
+impl From<&DemoError> for Failure {
+    fn from(error: &DemoError) -> Self {
+        let (code, hint) = match error {
+            DemoError::NoServer => (
+                ExitCode::Usage,
+                "install it: sudo apt-get install redis-server (or redis, on other systems)",
+            ),
+            DemoError::System { .. } => (
+                ExitCode::Failed,
+                "check free space in the temporary folder (TMPDIR) and `ulimit -a`",
+            ),
+            DemoError::Ended { .. } => (ExitCode::Failed, "the log above says why; try again"),
+            DemoError::InVain { .. } | DemoError::Server { .. } => (
+                ExitCode::Failed,
+                "is the machine very busy? --stay leaves everything running to look at",
+            ),
+            DemoError::Interrupted => (ExitCode::Failed, "start it again"),
+        };
+        Self::new(code, error.to_string(), hint)
+    }
+}
