@@ -19,6 +19,7 @@ pub mod orders;
 pub mod replication;
 pub mod run;
 pub mod schedule;
+pub mod script;
 pub mod settings;
 pub mod trace;
 pub mod world;

@@ -74,6 +74,11 @@ impl World {
         self.run_until(until);
         self.end_trouble();
         self.leave_a_minority_dead();
+        self.conclude()
+    }
+
+    /// Mends everything for good, demands progress, then calm.
+    pub(super) fn conclude(&mut self) -> Option<Duration> {
         let mended = self.now();
         self.mend_everything();
         let recovered = self.recover(mended);
@@ -187,7 +192,7 @@ impl World {
             .map_or(Epoch(0), |service| service.token.epoch)
     }
 
-    fn complain(&mut self, invariant: &'static str, text: String) {
+    pub(super) fn complain(&mut self, invariant: &'static str, text: String) {
         if self.violation.is_none() {
             let at = self.now();
             let violation = Violation {

@@ -1,10 +1,11 @@
 //! Invariant 7: a frozen replica receives nothing, from nobody, until it is ordered otherwise; also after
-//! its own restart (DESIGN section 4).
+//! its own restart. It is let go only after the abort of its epoch was committed (DESIGN section 4; rule S13).
 
 use std::collections::BTreeMap;
 
 use sentinel_core::action::ActionKind;
 use sentinel_core::id::Token;
+use sentinel_core::ledger::Stage;
 
 use super::check::{Happening, Invariant};
 use crate::sim::world::World;
@@ -25,6 +26,17 @@ impl Invariant for FrozenIsFrozen {
             instance, action, ..
         } = seen
         {
+            if let ActionKind::Unfreeze { .. } = action.kind
+                && let Some(service) = world.service()
+                && service.stage == Stage::Freezing
+                && service.token.epoch == action.token.epoch
+            {
+                let (name, token) = (&action.instance, service.token);
+                return Err(format!(
+                    "{name} is let go by {}, and {token} still freezes",
+                    action.token
+                ));
+            }
             match action.kind {
                 ActionKind::Freeze => {
                     self.frozen.insert(*instance, action.token);

@@ -1,0 +1,138 @@
+//! Directed scenarios: the traces of the protocol's known holes, played by faults at chosen points.
+//!
+//! Each begins with a healthy cluster of one primary (0) and two replicas (1, 2), brings it to the point
+//! where one rule is all that protects an acknowledged write, mends everything, and lets the invariants
+//! judge. With the rule in place nothing may be violated.
+
+use std::time::Duration;
+
+use sentinel_core::ledger::Stage;
+use sentinel_core::planted::Bug;
+
+use super::instance::Duty;
+use super::network::Place;
+use super::run::{Report, finish};
+use super::settings::Settings;
+use super::trace::Text;
+use super::world::World;
+
+/// A scenario, given its cluster when it is healthy.
+pub type Scenario = fn(&mut World);
+
+/// Longest wait for a condition of a scenario.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Plays a scenario with these rules left out, then mends everything and demands the usual.
+pub fn play(scenario: Scenario, bugs: Vec<Bug>, seed: u64) -> Report {
+    let mut settings = Settings::quiet(seed);
+    settings.bugs = bugs;
+    settings.text = Text::On;
+    let mut world = World::new(settings);
+    world.form();
+    // Adoption, configuration and the first admissions come to rest.
+    world.pass(Duration::from_secs(2));
+    scenario(&mut world);
+    let recovered = world.conclude();
+    finish(&world, recovered)
+}
+
+/// S2: the target is lost before anybody followed it, and the only other copy lies below the floor.
+pub fn target_lost_before_it_was_followed(world: &mut World) {
+    world.cut_replication(0, 1);
+    world.pass(Duration::from_millis(500));
+    world.hang_instance(0);
+    world.until(|world| world.promotes(2));
+    world.hang_instance(2);
+    world.pass(Duration::from_secs(8));
+}
+
+/// S3: the only holder is excluded before the remaining member has what it had.
+pub fn holder_excluded(world: &mut World) {
+    world.cut_replication(0, 2);
+    world.pass(Duration::from_millis(500));
+    world.hang_instance(1);
+    world.pass(Duration::from_secs(8));
+    world.hang_instance(0);
+    world.pass(Duration::from_secs(5));
+}
+
+/// S4: the only holder restarts without the newest writes, and comes back under its old name.
+pub fn holder_restarted_without_its_tail(world: &mut World) {
+    world.cut_replication(0, 1);
+    world.pass(Duration::from_millis(500));
+    world.cut_replication(0, 2);
+    world.pass(Duration::from_millis(100));
+    let kept = world.instances[1].offset();
+    world.kill_instance(2);
+    world.restart_instance(2, kept);
+    world.pass(Duration::from_millis(300));
+    world.hang_instance(0);
+    world.pass(Duration::from_secs(5));
+}
+
+/// The freeze of a replica that restarts while frozen: the old primary is there to feed it again.
+pub fn frozen_replica_restarted(world: &mut World) {
+    world.hang_instance(0);
+    world.until(|world| matches!(world.stage(), Some(Stage::Freezing)));
+    world.cut_control(2);
+    world.until(|world| world.instances[1].duty == Duty::Frozen);
+    world.cut_control(1);
+    world.resume_instance(0);
+    let all = world.instances[1].offset();
+    world.kill_instance(1);
+    world.restart_instance(1, all);
+    world.pass(Duration::from_secs(3));
+}
+
+/// S13: the primary is back while one replica is frozen and the other out of reach, so that nothing seals.
+pub fn primary_back_while_freezing(world: &mut World) {
+    world.hang_instance(0);
+    world.until(|world| matches!(world.stage(), Some(Stage::Freezing)));
+    world.cut_control(2);
+    world.until(|world| world.instances[1].duty == Duty::Frozen);
+    world.resume_instance(0);
+    world.pass(Duration::from_secs(3));
+}
+
+impl World {
+    /// Lets time pass.
+    pub fn pass(&mut self, duration: Duration) {
+        self.run_until(self.now() + duration);
+    }
+
+    /// Lets time pass until a condition holds; a scenario whose point is never reached shows nothing.
+    fn until(&mut self, holds: impl Fn(&Self) -> bool) {
+        let limit = self.now() + PATIENCE;
+        let reached = self.run_while(limit, |world| !holds(world));
+        if !reached {
+            let state = self.describe();
+            self.complain("the scenario's point", format!("never reached: {state}"));
+        }
+    }
+
+    fn stage(&self) -> Option<&Stage> {
+        self.service().map(|service| &service.stage)
+    }
+
+    fn promotes(&self, index: usize) -> bool {
+        match self.stage() {
+            Some(Stage::Promoting { target, .. }) => target.instance == self.addresses[index],
+            Some(Stage::Unadopted | Stage::Steady | Stage::Freezing | Stage::Repointing) | None => {
+                false
+            }
+        }
+    }
+
+    fn cut_replication(&mut self, one: usize, other: usize) {
+        self.network
+            .cut_both(Place::Instance(one), Place::Instance(other));
+    }
+
+    /// No node reaches this server.
+    fn cut_control(&mut self, instance: usize) {
+        for n in 0..self.nodes.len() {
+            self.network
+                .cut_both(Place::Node(n), Place::Instance(instance));
+        }
+    }
+}
