@@ -9,6 +9,7 @@ use crate::failover::plan::{Plan, Sight, streams};
 use crate::id::{Incarnation, InstanceId, Member};
 use crate::ledger::Decision;
 use crate::observation::{Facts, Link, Persistable, Role, Upstream};
+use crate::position::Offset;
 
 pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
     let mut plan = Plan::default();
@@ -76,7 +77,9 @@ pub(crate) fn adopt_anew(sight: &Sight<'_>, plan: &mut Plan) {
     let Some(primary) = &sight.state.primary else {
         return;
     };
-    let nothing_acknowledged = sight.state.chain.elements().len() == 1
+    // Every promotion that follows an acknowledged write raises the floor, and only a promotion shrinks a write
+    // quorum below `k`. The chain says less: it also grows when an engine merely renames its history.
+    let nothing_acknowledged = sight.state.floor == Offset(0)
         && sight
             .state
             .configs

@@ -81,6 +81,11 @@ fn nothing_is_promoted_while_the_only_replica_is_in_its_first_sync() {
     let mut world = World::new(1);
     world.server(1).synced = false;
     world.steady_on(0, 0);
+    // Redis gives its history a new name when its first replica asks for it.
+    world.server(0).lineage = 40;
+    world.until("the new name is committed", |world| {
+        world.state().chain.elements().len() == 2
+    });
     world.server(0).alive = false;
     world.run(Duration::from_secs(5));
     assert_eq!(world.state().stage, Stage::Steady);
@@ -91,9 +96,10 @@ fn nothing_is_promoted_while_the_only_replica_is_in_its_first_sync() {
         world.report()
     );
     let server = world.server(0);
-    (server.life, server.alive) = (2, true);
+    (server.life, server.alive, server.lineage) = (2, true, 41);
     world.steady_on(0, 0);
-    world.server(1).synced = true;
+    let replica = world.server(1);
+    (replica.synced, replica.lineage) = (true, 41);
     world.steady_on(0, 1);
 }
 
