@@ -3,5 +3,6 @@
 //!
 //! Each test ends with the cluster whole again and with every acknowledged write on every server.
 
+mod first_sync;
 mod primary;
 mod voters;
