@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::action::ActionKind;
+use crate::failover::desk::is_frozen;
 use crate::failover::plan::{Plan, Sight};
 use crate::id::{InstanceId, Member};
 use crate::ledger::Decision;
@@ -46,6 +47,11 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
 /// unfreeze is still on its way (rule S5).
 fn freeze_the_rest(sight: &Sight<'_>, plan: &mut Plan) {
     for instance in sight.to_freeze() {
+        // The planted bug: found frozen is frozen enough.
+        if sight.bugs.has(Bug::StaleFreeze) && sight.facts(&instance).is_some_and(is_frozen) {
+            plan.look.insert(instance);
+            continue;
+        }
         if !sight.desk.frozen.contains_key(&instance) {
             plan.order(sight, &instance, ActionKind::Freeze);
         }

@@ -2,9 +2,11 @@
 
 use crate::detector::{Evidence, Health};
 use crate::event::EventKind;
+use crate::failover::desk::is_frozen;
 use crate::id::{Incarnation, InstanceId, NodeName, ProbeId, ServiceName};
 use crate::observation::{Observation, ProbeRequest, Role};
 use crate::peer::{Opinion, OpinionReport, OpinionState, PeerMessage};
+use crate::planted::Bug;
 use crate::sentinel::{Output, Sentinel, Timer};
 use crate::time::Instant;
 
@@ -105,6 +107,11 @@ impl Sentinel {
             matches!((before, reading), (Some(old), Some(new)) if *old != new.facts.incarnation);
         if let (Some(desk), Some(reading)) = (&mut post.desk, reading) {
             desk.on_reading(instance, reading);
+            // The planted bug: found frozen counts, whoever froze it.
+            if self.settings.bugs.has(Bug::StaleFreeze) && is_frozen(&reading.facts) {
+                let evidence = desk.frozen.entry(instance.clone());
+                evidence.or_insert_with(|| reading.clone());
+            }
         }
         if restarted {
             self.publish(
