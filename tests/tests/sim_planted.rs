@@ -10,8 +10,9 @@ use sentinel_core::planted::Bug;
 use sentinel_tests::sim::invariant::Violation;
 use sentinel_tests::sim::run::run;
 use sentinel_tests::sim::script::{
-    Scenario, frozen_replica_restarted, holder_excluded, holder_restarted_without_its_tail, play,
-    primary_back_while_freezing, target_lost_before_it_was_followed,
+    Scenario, found_frozen, frozen_replica_restarted, holder_excluded,
+    holder_restarted_without_its_tail, play, primary_back_while_freezing,
+    target_lost_before_it_was_followed,
 };
 use sentinel_tests::sim::settings::Settings;
 
@@ -19,11 +20,12 @@ use sentinel_tests::sim::settings::Settings;
 const SEEDS: u64 = 150;
 
 /// Bugs that drawn faults bring to light, and directed ones.
-const BUGS: [(Bug, Option<Scenario>); 18] = [
+const BUGS: [(Bug, Option<Scenario>); 19] = [
     (Bug::OffsetOnly, None),
     (Bug::NoFloor, Some(target_lost_before_it_was_followed)),
     (Bug::NoCatchUp, Some(holder_excluded)),
     (Bug::AnyIncarnation, Some(holder_restarted_without_its_tail)),
+    (Bug::StaleFreeze, Some(found_frozen)),
     (Bug::NoConnectionClosing, None),
     (Bug::AnonymousCount, None),
     (Bug::PromoteWithoutQuorum, None),

@@ -72,10 +72,7 @@ pub fn holder_restarted_without_its_tail(world: &mut World) {
 
 /// The freeze of a replica that restarts while frozen: the old primary is there to feed it again.
 pub fn frozen_replica_restarted(world: &mut World) {
-    world.hang_instance(0);
-    world.until(|world| matches!(world.stage(), Some(Stage::Freezing)));
-    world.cut_control(2);
-    world.until(|world| world.instances[1].duty == Duty::Frozen);
+    primary_freezes_one(world);
     world.cut_control(1);
     world.resume_instance(0);
     let all = world.instances[1].offset();
@@ -86,12 +83,31 @@ pub fn frozen_replica_restarted(world: &mut World) {
 
 /// S13: the primary is back while one replica is frozen and the other out of reach, so that nothing seals.
 pub fn primary_back_while_freezing(world: &mut World) {
+    primary_freezes_one(world);
+    world.resume_instance(0);
+    world.pass(Duration::from_secs(3));
+}
+
+/// S5: a replica is still frozen from a failover that was given up, its unfreeze is on the way, and the
+/// primary fails again.
+pub fn found_frozen(world: &mut World) {
+    primary_freezes_one(world);
+    world.resume_instance(0);
+    world.until(|world| matches!(world.stage(), Some(Stage::Steady)));
+    world.cut_control(1);
+    world.hang_instance(0);
+    world.pass(Duration::from_secs(2));
+    world.mend_control(1);
+    world.mend_control(2);
+    world.pass(Duration::from_secs(5));
+}
+
+/// A failover begins, freezes one replica, and cannot reach the other.
+fn primary_freezes_one(world: &mut World) {
     world.hang_instance(0);
     world.until(|world| matches!(world.stage(), Some(Stage::Freezing)));
     world.cut_control(2);
     world.until(|world| world.instances[1].duty == Duty::Frozen);
-    world.resume_instance(0);
-    world.pass(Duration::from_secs(3));
 }
 
 impl World {
@@ -133,6 +149,14 @@ impl World {
         for n in 0..self.nodes.len() {
             self.network
                 .cut_both(Place::Node(n), Place::Instance(instance));
+        }
+    }
+
+    fn mend_control(&mut self, instance: usize) {
+        for n in 0..self.nodes.len() {
+            let (node, server) = (Place::Node(n), Place::Instance(instance));
+            self.network.mend(node, server);
+            self.network.mend(server, node);
         }
     }
 }

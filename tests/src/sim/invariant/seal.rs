@@ -1,9 +1,12 @@
 //! Invariant 5: no promotion without seal. At the instant when a promotion takes effect, no other primary,
 //! alive or to be restarted, can reach `k` members of any write quorum that may be in force there
-//! (DESIGN section 4). Judged by what the servers are told to be, not by what the coordinator believes.
+//! (DESIGN section 4), and enough members of each were frozen by an action of this very epoch (rule S5).
+//! Judged by what the servers are told to be and carried out, not by what the coordinator believes.
+
+use std::collections::BTreeMap;
 
 use sentinel_core::action::ActionKind;
-use sentinel_core::id::InstanceId;
+use sentinel_core::id::{Epoch, InstanceId};
 use sentinel_core::ledger::Stage;
 
 use super::check::{Happening, Invariant};
@@ -15,6 +18,7 @@ use crate::sim::world::World;
 #[derive(Debug, Default)]
 pub(super) struct Sealed {
     to_seal: Vec<(u32, Vec<InstanceId>)>,
+    frozen: BTreeMap<InstanceId, Epoch>,
 }
 
 impl Invariant for Sealed {
@@ -33,6 +37,12 @@ impl Invariant for Sealed {
             };
             self.to_seal = service.configs.iter().map(members).collect();
         }
+        if let Happening::Executed { action, .. } = seen
+            && action.kind == ActionKind::Freeze
+        {
+            self.frozen
+                .insert(action.instance.clone(), action.token.epoch);
+        }
         if let Happening::Executed {
             instance,
             action,
@@ -45,6 +55,7 @@ impl Invariant for Sealed {
                 .service()
                 .is_some_and(|service| service.token.epoch > action.token.epoch);
             if !given_up {
+                self.frozen_now(action.token.epoch)?;
                 return self.sealed(world, *instance);
             }
         }
@@ -53,6 +64,19 @@ impl Invariant for Sealed {
 }
 
 impl Sealed {
+    fn frozen_now(&self, epoch: Epoch) -> Result<(), String> {
+        for (k, members) in &self.to_seal {
+            let now = |member: &&InstanceId| self.frozen.get(*member) == Some(&epoch);
+            let frozen = members.iter().filter(now).count();
+            if frozen + (*k as usize) < members.len() + 1 {
+                return Err(format!(
+                    "epoch {epoch} promotes, and its freezes were carried out on {frozen} of {members:?} for k = {k}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn sealed(&self, world: &World, target: usize) -> Result<(), String> {
         let others = world.instances.iter();
         for rival in others.filter(|i| i.index != target && told(i) == Duty::Primary) {
