@@ -7,14 +7,14 @@ use sentinel_core::planted::{Bug, Bugs};
 
 /// A rule left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum PlantedBug {
+pub(crate) enum PlantedBug {
     /// A replica is promoted although others can still acknowledge writes of the old primary.
     SkipSeal,
 }
 
 impl PlantedBug {
     /// As the command line spells it.
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         let value = self
             .to_possible_value()
             .expect("no variant is hidden from the command line");
@@ -22,7 +22,7 @@ impl PlantedBug {
     }
 
     /// As the core takes it.
-    pub fn bugs(self) -> Bugs {
+    pub(crate) fn bugs(self) -> Bugs {
         match self {
             Self::SkipSeal => Bugs::planted([Bug::SkipSeal]),
         }

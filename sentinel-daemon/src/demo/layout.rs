@@ -56,6 +56,7 @@ pub(super) struct Layout {
     /// The primary first, then the replica that is cut off together with it.
     pub(super) servers: Vec<ServerPlan>,
     pub(super) voters: Vec<VoterPlan>,
+    wiring: Wiring,
     down_after: Duration,
 }
 
@@ -99,6 +100,7 @@ impl Layout {
             folder: folder.to_owned(),
             servers,
             voters,
+            wiring,
             down_after,
         })
     }
@@ -134,6 +136,10 @@ impl Layout {
             let (host, port) = (server.address.host(), server.address.port());
             push(&mut text, format_args!("replica-announce-ip {host}\n"));
             push(&mut text, format_args!("replica-announce-port {port}\n"));
+        }
+        if self.wiring == Wiring::Separable {
+            // It turns away whoever comes from another address than 127.0.0.1, as the companion does.
+            text.push_str("protected-mode no\n");
         }
         if let Some((primary, source)) = &server.follows {
             let (host, port) = (primary.host(), primary.port());

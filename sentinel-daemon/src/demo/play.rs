@@ -122,10 +122,9 @@ impl Play {
         }
         writers.stop().await;
         output::note("everything is started again; waiting until all replicas count");
-        let service = whole(&mut self.cluster).await?;
-        let promoted = service.primary.filter(|_| service.epoch > self.epoch);
-        findings.promoted = promoted.clone().map(|primary| (primary, service.epoch));
-        let primary = promoted.unwrap_or_else(|| self.primary.clone());
+        let service = whole(&mut self.cluster).await;
+        findings.promoted = self.promoted().await;
+        let primary = service?.primary.unwrap_or_else(|| self.primary.clone());
         let acked = self.journal.acked();
         output::note(&format!(
             "reading {} acknowledged writes on {SERVERS} servers",
@@ -142,6 +141,14 @@ impl Play {
         findings.lost = Some(lost);
         self.save(&acked)?;
         taken
+    }
+
+    /// Whoever became primary since the beginning, by the newest answer, and its epoch.
+    async fn promoted(&self) -> Option<(InstanceId, u64)> {
+        let answers = self.cluster.service().await;
+        let newest = answers.into_iter().max_by_key(|service| service.epoch)?;
+        let primary = newest.primary.filter(|_| newest.epoch > self.epoch)?;
+        Some((primary, newest.epoch))
     }
 
     /// Waits for the new primary, or, where the network fell apart, for the time to mend it.
