@@ -11,8 +11,8 @@ use sentinel_tests::sim::invariant::Violation;
 use sentinel_tests::sim::run::run;
 use sentinel_tests::sim::script::{
     Scenario, found_frozen, frozen_replica_restarted, holder_excluded,
-    holder_restarted_without_its_tail, play, primary_back_while_freezing,
-    target_lost_before_it_was_followed,
+    holder_restarted_without_its_tail, member_restarted_during_a_change, play,
+    primary_back_while_freezing, target_lost_before_it_was_followed,
 };
 use sentinel_tests::sim::settings::Settings;
 
@@ -74,6 +74,16 @@ fn without_writes(tail: &str) -> String {
         .lines()
         .filter(|line| !line.contains("is acknowledged"));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A bug that a seed found, as a script that needs no seed.
+#[test]
+fn a_member_may_restart_during_a_change() {
+    for seed in 1..=5 {
+        let report = play(member_restarted_during_a_change, Vec::new(), seed);
+        let text = without_writes(&report.tail);
+        assert_eq!(report.violation, None, "seed {seed}\n{text}");
+    }
 }
 
 #[test]

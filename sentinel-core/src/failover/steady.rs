@@ -36,10 +36,12 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
         write_quorum(sight, &mut plan, primary, facts);
     }
     reattach(sight, &mut plan, primary);
-    let single = sight.state.configs.len() == 1;
-    let in_force =
-        single && sight.state.configs.last().map(QuorumConfig::write_quorum) == facts.write_quorum;
+    let newest = sight.state.configs.last();
+    let in_force = newest.map(QuorumConfig::write_quorum) == facts.write_quorum;
     if plan.decision.is_none() && in_force {
+        readmissions(sight, &mut plan, primary);
+    }
+    if plan.decision.is_none() && in_force && sight.state.configs.len() == 1 {
         membership(sight, &mut plan, primary);
     }
     if plan.decision.is_none() && plan.orders.is_empty() {
@@ -290,14 +292,19 @@ fn sync_room(sight: &Sight<'_>, primary: &Member) -> usize {
     (sight.state.settings.parallel_syncs as usize).saturating_sub(copies + orders)
 }
 
-/// One change at a time: a member's new life is accepted, a lost member leaves, a replica enters.
+/// Members' new lives are accepted in the middle of a joint change too: its end may wait for nobody else.
+fn readmissions(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
+    let members = sight.state.configs.last().map(|config| &config.members);
+    for (instance, incarnation) in members.into_iter().flatten() {
+        readmit(sight, plan, primary, instance, incarnation);
+    }
+}
+
+/// One change at a time: a lost member leaves, a replica enters.
 fn membership(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
     let Some(config) = sight.state.configs.last() else {
         return;
     };
-    for (instance, incarnation) in &config.members {
-        readmit(sight, plan, primary, instance, incarnation);
-    }
     for instance in config.members.keys() {
         if plan.decision.is_none() {
             exclude(sight, plan, config, instance);

@@ -102,6 +102,17 @@ pub fn found_frozen(world: &mut World) {
     world.pass(Duration::from_secs(5));
 }
 
+/// Found by seeds 10222, 10304 and 20320: the member that is to remain restarts in the middle of an exclusion. Its
+/// new life was not accepted before the change ended, and the change waited for its old one, for ever.
+pub fn member_restarted_during_a_change(world: &mut World) {
+    world.hang_instance(2);
+    world.until(|world| world.service().is_some_and(|s| s.configs.len() == 2));
+    let kept = world.instances[1].offset() - 1;
+    world.kill_instance(1);
+    world.restart_instance(1, kept);
+    world.pass(Duration::from_secs(5));
+}
+
 /// A failover begins, freezes one replica, and cannot reach the other.
 fn primary_freezes_one(world: &mut World) {
     world.hang_instance(0);
