@@ -37,21 +37,30 @@ impl ServiceState {
             .iter()
             .rev()
             .find_map(|config| config.members.get(instance));
-        member.or_else(|| self.told.get(instance))
+        member.or_else(|| self.told.get(instance).map(|told| &told.incarnation))
     }
 
     /// Offset of an instance on the chain: its position if that lies on it, else, if it was told to
     /// promote, the point at which it left the chain (rules S1, S10, L7).
     pub fn offset_on_chain(&self, instance: &InstanceId, facts: &Facts) -> Option<Offset> {
-        let on_chain =
-            |position: &Option<Position>| position.as_ref().and_then(|p| self.chain.offset_of(p));
-        on_chain(&facts.position).or_else(|| {
-            if self.told.contains_key(instance) {
-                on_chain(&facts.fork)
-            } else {
-                None
-            }
-        })
+        let position = facts.position.as_ref();
+        let on_chain = position.and_then(|position| self.chain.offset_of(position));
+        on_chain.or_else(|| self.told_offset(instance, position, facts.fork.as_ref()))
+    }
+
+    /// Where an instance that was told to promote left the chain; `None` for any other.
+    pub fn told_offset(
+        &self,
+        instance: &InstanceId,
+        position: Option<&Position>,
+        fork: Option<&Position>,
+    ) -> Option<Offset> {
+        let told = self.told.get(instance)?;
+        let left_by = |position: &Position| told.branches.get(&position.lineage).copied();
+        let fork_on_chain = fork.and_then(|fork| self.chain.offset_of(fork));
+        fork_on_chain
+            .or_else(|| position.and_then(left_by))
+            .or_else(|| fork.and_then(left_by))
     }
 
     /// Priority of an instance for promotion: the settings' word, else its own.
@@ -71,11 +80,6 @@ pub fn count(
     facts: &Facts,
     bugs: &Bugs,
 ) -> Result<Offset, Reason> {
-    if bugs.has(Bug::OffsetOnly)
-        && let Some(position) = &facts.position
-    {
-        return Ok(position.offset);
-    }
     if !bugs.has(Bug::AnyIncarnation) {
         if !facts.synced {
             let text = format!("{instance} has not finished a sync, so its data are not whole");
@@ -103,6 +107,9 @@ pub fn count(
             format!("{instance} cannot tell its position"),
         ));
     };
+    if bugs.has(Bug::OffsetOnly) {
+        return Ok(position.offset);
+    }
     state.offset_on_chain(instance, facts).ok_or_else(|| {
         let text =
             format!("{instance} is at {position}, which is no part of the authorised history");
@@ -211,7 +218,7 @@ mod tests {
     use super::*;
     use crate::config::ServiceSettings;
     use crate::id::{ServiceName, Term, Token};
-    use crate::ledger::{Decision, Proposal, QuorumConfig, Table};
+    use crate::ledger::{Decision, Proposal, QuorumConfig, Table, Told};
     use crate::observation::{Link, Persistable, RestartGuard, Role, Upstream};
     use crate::position::Lineage;
 
@@ -323,7 +330,11 @@ mod tests {
     #[test]
     fn a_told_instance_counts_where_it_left_the_chain() {
         let mut state = state();
-        state.told.insert(instance(2), "life".into());
+        let told = Told {
+            incarnation: "life".into(),
+            branches: BTreeMap::new(),
+        };
+        state.told.insert(instance(2), told);
         let mut facts = frozen_at(at("unobserved", 55));
         facts.fork = Some(at("a", 40));
         assert_eq!(

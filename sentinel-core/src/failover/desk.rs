@@ -58,8 +58,10 @@ pub struct Desk {
     pub retry_at: BTreeMap<InstanceId, Instant>,
     /// Why an instance last refused an order, for the report.
     pub refusals: BTreeMap<InstanceId, String>,
-    /// The target of this epoch refused to be promoted.
+    /// The target of this epoch refused to be promoted, and no order to promote was left open before.
     pub promotion_refused: bool,
+    /// An order to promote was left open: a later refusal says nothing about it.
+    pub promotion_open: bool,
     /// Replicas catching up before they are admitted, or readmitted.
     pub catch_ups: BTreeMap<InstanceId, CatchUp>,
     /// Version of the newest write quorum, once it was read back on the primary, and the primary's position after that.
@@ -83,6 +85,7 @@ impl Desk {
             retry_at: BTreeMap::new(),
             refusals: BTreeMap::new(),
             promotion_refused: false,
+            promotion_open: false,
             catch_ups: BTreeMap::new(),
             in_force: None,
             repoint_mark: None,
@@ -167,10 +170,11 @@ impl Desk {
                 if matches!(order.kind, ActionKind::Promote { .. })
                     && order.token.epoch == self.epoch
                 {
-                    self.promotion_refused = true;
+                    self.promotion_refused = !self.promotion_open;
                 }
             }
             Outcome::Unknown(text) => {
+                self.promotion_open |= matches!(order.kind, ActionKind::Promote { .. });
                 self.retry_at.insert(instance.clone(), now + RETRY_PAUSE);
                 self.refusals.insert(instance.clone(), text.clone());
             }

@@ -11,7 +11,7 @@ use crate::event::EventKind;
 use crate::id::{Epoch, Incarnation, InstanceId, Member, ServiceName, Token};
 use crate::ledger::state::{
     Answer, Change, Decision, HISTORY_MAX, HistoryEntry, INSTANCES_MAX, Proposal, QuorumConfig,
-    ServiceState, Stage, Table,
+    ServiceState, Stage, Table, Told,
 };
 use crate::observation::WriteQuorum;
 use crate::position::{Chain, Offset, Position};
@@ -198,6 +198,11 @@ impl ServiceState {
         if self.stage != Stage::Freezing {
             return Err("no failover is freezing");
         }
+        if self.chain.offset_of(position).is_none()
+            && let Some(told) = self.told.get_mut(&target.instance)
+        {
+            told.branches.insert(position.lineage.clone(), start);
+        }
         self.floor = self.floor.max(start);
         self.chain.open(start);
         self.configs = vec![self.config(members.clone(), self.settings.min_replicas)];
@@ -235,8 +240,15 @@ impl ServiceState {
             Stage::Unadopted => return Err("no primary was adopted"),
             Stage::Freezing => return Err("a failover is freezing already"),
             Stage::Promoting { target, .. } => {
-                self.told
-                    .insert(target.instance.clone(), target.incarnation.clone());
+                let again = self.told.get(&target.instance);
+                if again.is_none_or(|told| told.incarnation != target.incarnation) {
+                    let incarnation = target.incarnation.clone();
+                    let told = Told {
+                        incarnation,
+                        branches: BTreeMap::new(),
+                    };
+                    self.told.insert(target.instance.clone(), told);
+                }
                 self.chain.give_up_unnamed();
             }
             Stage::Steady | Stage::Repointing => {}
@@ -458,6 +470,38 @@ mod tests {
             ledger.decide(Decision::Abort),
             Applied::Ignored("nothing to abort")
         );
+    }
+
+    #[test]
+    fn an_instance_that_was_told_twice_still_counts_where_it_left_the_chain() {
+        let mut ledger = Ledger::new();
+        ledger.decide(Decision::Freeze);
+        ledger.decide(promote(2, 40, &[3]));
+        ledger.decide(Decision::Freeze);
+        // Nobody saw lineage `b`, which it began; it is promoted from there once more, and again unseen.
+        let again = Decision::Promote {
+            target: member(2),
+            position: at("b", 45),
+            start: Offset(40),
+            members: members(&[3]),
+        };
+        ledger.decide(again);
+        ledger.decide(Decision::Freeze);
+        let service = ledger.service();
+        let offset = |position: Position, fork: Position| {
+            service.told_offset(&instance(2), Some(&position), Some(&fork))
+        };
+        assert_eq!(
+            offset(at("c", 45), at("b", 45)),
+            Some(Offset(40)),
+            "promoted from b"
+        );
+        assert_eq!(
+            offset(at("b", 45), at("a", 40)),
+            Some(Offset(40)),
+            "never promoted from b"
+        );
+        assert_eq!(offset(at("x", 45), at("y", 45)), None);
     }
 
     #[test]

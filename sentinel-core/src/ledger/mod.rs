@@ -12,5 +12,5 @@ pub mod state;
 pub use apply::Applied;
 pub use state::{
     Answer, Change, Decision, HISTORY_MAX, HistoryEntry, INSTANCES_MAX, Proposal, QuorumConfig,
-    ServiceState, Stage, Table,
+    ServiceState, Stage, Table, Told,
 };

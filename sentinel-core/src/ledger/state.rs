@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ServiceSettings;
 use crate::id::{Epoch, Incarnation, InstanceId, Member, ServiceName, Term, Token};
 use crate::observation::WriteQuorum;
-use crate::position::{Chain, Offset, Position};
+use crate::position::{Chain, Lineage, Offset, Position};
 use crate::reason::Reason;
 
 /// All services, as of one index of the Raft log.
@@ -42,13 +42,23 @@ pub struct ServiceState {
     /// No candidate below this is promoted (rule S2).
     pub floor: Offset,
     /// Instances told to promote in an epoch that did not complete, in the incarnation that was told (rule S10).
-    pub told: BTreeMap<InstanceId, Incarnation>,
+    pub told: BTreeMap<InstanceId, Told>,
     /// All known instances.
     pub instances: BTreeSet<InstanceId>,
     /// What discovery answers: the primary of the last completed change, and its epoch.
     pub answer: Option<Answer>,
     /// Newest decisions, oldest first; bounded by [`HISTORY_MAX`].
     pub history: VecDeque<HistoryEntry>,
+}
+
+/// An instance that was told to promote, and of which nobody knows whether it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// In which incarnation.
+    pub incarnation: Incarnation,
+    /// Lineages that it may have begun, each with the offset at which it left the chain. One that was
+    /// told twice has left it by two lineages, of which only the first stems from the chain.
+    pub branches: BTreeMap<Lineage, Offset>,
 }
 
 /// Decisions kept in a service's history.
