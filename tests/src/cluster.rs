@@ -65,18 +65,24 @@ impl Cluster {
     /// # Panics
     /// When a voter does not start.
     pub fn guarding(servers: Vec<RedisServer>) -> Self {
-        let dir = TempDir::with_prefix("cluster-test-").expect("a temporary folder can be made");
         let seed = servers[0].instance();
-        let plans = node::plan(VOTERS);
-        let nodes = plans
-            .iter()
-            .map(|plan| Node::start(dir.path(), plan, &plans, &seed, Role::Voter))
-            .collect();
-        Self {
-            servers,
-            nodes,
-            dir,
+        for _ in 0..20 {
+            let dir =
+                TempDir::with_prefix("cluster-test-").expect("a temporary folder can be made");
+            match start_voters(&dir, &seed) {
+                Ok(nodes) => {
+                    return Self {
+                        servers,
+                        nodes,
+                        dir,
+                    };
+                }
+                // Somebody else took a port between the look and the start, and every voter was told of it.
+                Err(log) if log.contains("is in use") => {}
+                Err(log) => panic!("a voter did not start:\n{log}"),
+            }
         }
+        panic!("no free ports found in 20 attempts")
     }
 
     /// Adds a node that only answers, and returns its index.
@@ -88,7 +94,8 @@ impl Cluster {
         let own = node::Plan::named("watcher");
         let seed = self.servers[0].instance();
         let node = Node::start(self.dir.path(), &own, &plans, &seed, Role::Observer);
-        self.nodes.push(node);
+        self.nodes
+            .push(node.unwrap_or_else(|log| panic!("the observer did not start:\n{log}")));
         self.nodes.len() - 1
     }
 
@@ -145,8 +152,8 @@ impl Cluster {
     }
 
     /// Whether everything is as it should be in good times: every running node names the same primary and epoch over
-    /// both protocols and is not stale, nothing is under way, exactly that server is a primary, and every other one
-    /// streams from it and is in the write quorum.
+    /// both protocols and is not stale, exactly that server is a primary, every other one streams from it and is in the
+    /// write quorum, and the leader has nothing left to do.
     ///
     /// # Errors
     /// The first thing that is not so.
@@ -313,6 +320,13 @@ impl Drop for Cluster {
             eprintln!("{}", self.evidence());
         }
     }
+}
+
+/// The error is the log of one that did not start; the others are killed.
+fn start_voters(dir: &TempDir, seed: &InstanceId) -> Result<Vec<Node>, String> {
+    let plans = node::plan(VOTERS);
+    let start = |plan| Node::start(dir.path(), plan, &plans, seed, Role::Voter);
+    plans.iter().map(start).collect()
 }
 
 fn follows(server: &RedisServer, primary: &InstanceId) -> Result<(), String> {

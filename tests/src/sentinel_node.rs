@@ -25,13 +25,27 @@ impl SentinelNode {
     /// # Panics
     /// When it does not become ready.
     pub fn start(settings: &Path) -> Self {
+        Self::try_start(settings).unwrap_or_else(|log| panic!("the node ended:\n{log}"))
+    }
+
+    /// The same for a caller who can do something about a node that ends.
+    ///
+    /// # Errors
+    /// The log of a node that ended before it was ready.
+    ///
+    /// # Panics
+    /// When it neither becomes ready nor ends.
+    pub fn try_start(settings: &Path) -> Result<Self, String> {
         let mut node = Self::spawn(settings);
-        wait::until("the node is ready", || {
+        let ended = wait::until("the node is ready", || {
             let ended = node.process.try_wait().expect("a child can be asked");
-            assert!(ended.is_none(), "the node ended:\n{}", node.log());
-            node.ready_line().map(drop)
+            let decided = ended.is_some() || node.ready_line().is_some();
+            decided.then_some(ended)
         });
-        node
+        match ended {
+            Some(_) => Err(node.log()),
+            None => Ok(node),
+        }
     }
 
     /// Starts a node, and does not wait.

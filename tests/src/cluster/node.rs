@@ -3,7 +3,7 @@
 //! Kills, pauses, continues, stops and restarts it on the same ports and data, and asks it over both protocols. Knows
 //! nothing of the servers beyond the one that it is told of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -39,11 +39,17 @@ pub struct Plan {
 
 impl Plan {
     pub(super) fn named(name: &str) -> Self {
+        let mut ports = BTreeSet::new();
+        while ports.len() < 3 {
+            ports.insert(free_port());
+        }
+        let mut ports = ports.into_iter();
+        let mut port = || ports.next().expect("there are three");
         Self {
             name: name.to_owned(),
-            peer: free_port(),
-            resp: free_port(),
-            http: free_port(),
+            peer: port(),
+            resp: port(),
+            http: port(),
         }
     }
 
@@ -77,24 +83,25 @@ pub struct Node {
 }
 
 impl Node {
+    /// The error is the log of a node that did not start.
     pub(super) fn start(
         dir: &Path,
         plan: &Plan,
         voters: &[Plan],
         seed: &InstanceId,
         role: Role,
-    ) -> Self {
+    ) -> Result<Self, String> {
         let settings = dir.join(format!("{}.toml", plan.name));
         fs::write(&settings, settings_text(plan, voters, seed, role))
             .expect("the temporary folder is writable");
-        let process = SentinelNode::start(&settings);
-        Self {
+        let process = SentinelNode::try_start(&settings)?;
+        Ok(Self {
             plan: plan.clone(),
             settings,
             process: Some(process),
             paused: false,
             earlier: String::new(),
-        }
+        })
     }
 
     /// Its name and ports.

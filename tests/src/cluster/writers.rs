@@ -159,7 +159,7 @@ impl Written {
     #[track_caller]
     pub fn verify_all(&self, cluster: &Cluster, steady: Steady) {
         let primary = &cluster.servers[steady.primary];
-        let lost = self.missing_on(primary);
+        let lost = self.lost_on(primary);
         let (sent, lost_count) = (self.count(), lost.len());
         assert!(
             lost.is_empty(),
@@ -170,7 +170,7 @@ impl Written {
         for server in &cluster.servers {
             let mut lost = Vec::new();
             let caught_up = wait::within(wait::BOUND_CLUSTER, || {
-                lost = self.missing_on(server);
+                lost = self.lost_on(server);
                 lost.is_empty().then_some(())
             });
             assert!(
@@ -183,7 +183,11 @@ impl Written {
         }
     }
 
-    fn missing_on(&self, server: &RedisServer) -> Vec<&str> {
+    /// Which of them a server does not hold at this moment.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn lost_on(&self, server: &RedisServer) -> Vec<&str> {
         let mut connection = server.connect().expect("the server answers");
         let mut missing = Vec::new();
         for keys in self.0.chunks(1000) {

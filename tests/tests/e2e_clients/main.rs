@@ -144,6 +144,8 @@ fn redis_rs_writes_and_reads_before_and_after_a_failover() {
     let set = |key: &str| redis::cmd("SET").arg(key).arg("written").to_owned();
     let get = |key: &str| redis::cmd("GET").arg(key).to_owned();
     set("before").exec(&mut connection).unwrap();
+    // A plain client is acknowledged before any replica has the write; only what one has is kept.
+    wait_for_replica(&cluster, &mut replica, "before");
 
     cluster.servers[before.primary].kill9();
     let mut connection = cluster.until("a write on the new primary", || {
@@ -153,13 +155,17 @@ fn redis_rs_writes_and_reads_before_and_after_a_failover() {
     });
     let kept: Option<String> = get("before").query(&mut connection).unwrap();
     assert_eq!(kept.as_deref(), Some("written"));
-    cluster.until("a replica has it", || {
-        let mut connection = replica.get_connection().ok()?;
-        let value: Option<String> = get("after").query(&mut connection).ok()?;
-        (value.as_deref() == Some("written")).then_some(())
-    });
+    wait_for_replica(&cluster, &mut replica, "after");
     cluster.servers[before.primary].restart();
     let after = cluster.wait_whole_after(before);
     let value = cluster.servers[after.primary].cli(&["GET", "after"]);
     assert_eq!(value, redis::Value::BulkString(b"written".to_vec()));
+}
+
+fn wait_for_replica(cluster: &Cluster, replica: &mut SentinelClient, key: &str) {
+    cluster.until("a replica has the key", || {
+        let mut connection = replica.get_connection().ok()?;
+        let value: Option<String> = redis::cmd("GET").arg(key).query(&mut connection).ok()?;
+        (value.as_deref() == Some("written")).then_some(())
+    });
 }

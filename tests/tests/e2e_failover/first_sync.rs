@@ -24,8 +24,17 @@ fn load_keys(server: &RedisServer) {
     }
 }
 
+/// Putting the write quorum in force closes every client's connection, at any moment until the leader is content.
+fn slow_down_syncs(cluster: &Cluster, microseconds: &str) {
+    let command = ["CONFIG", "SET", "rdb-key-save-delay", microseconds];
+    cluster.until("the primary takes the delay", || {
+        cluster.servers[0].try_cli(&command).ok()
+    });
+}
+
 fn keys_on(server: &RedisServer) -> i64 {
-    redis::from_redis_value(server.cli(&["DBSIZE"])).unwrap()
+    let size = wait::until("DBSIZE", || server.try_cli(&["DBSIZE"]).ok());
+    redis::from_redis_value(size).unwrap()
 }
 
 #[test]
@@ -36,7 +45,7 @@ fn a_replica_in_its_first_sync_is_not_promoted_and_nothing_is_wiped() {
     let mut cluster = Cluster::guarding(vec![primary]);
     let before = cluster.wait_whole();
     // Twenty seconds for all keys, in microseconds for each.
-    cluster.servers[0].cli(&["CONFIG", "SET", "rdb-key-save-delay", "200"]);
+    slow_down_syncs(&cluster, "200");
     let replica = cluster.add_replica_of(0);
     let address = cluster.servers[replica].instance();
     cluster.until("the voters see the replica in its first sync", || {
@@ -70,7 +79,7 @@ fn a_replica_in_its_first_sync_is_not_promoted_and_nothing_is_wiped() {
 
     cluster.servers[0].restart();
     assert_eq!(keys_on(&cluster.servers[0]), KEYS);
-    cluster.servers[0].cli(&["CONFIG", "SET", "rdb-key-save-delay", "0"]);
+    slow_down_syncs(&cluster, "0");
     let mut missing = String::new();
     let whole = wait::within(wait::BOUND_CLUSTER, || {
         assert_eq!(keys_on(&cluster.servers[0]), KEYS, "keys of the primary");

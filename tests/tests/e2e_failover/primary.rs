@@ -30,6 +30,22 @@ fn a_hung_primary_is_replaced_and_comes_back_as_a_replica() {
     writers.stop().verify_all(&cluster, after);
 }
 
+/// The judge of all the tests here can tell.
+#[test]
+fn a_lost_or_changed_write_is_noticed() {
+    let cluster = Cluster::start(1);
+    let steady = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Voters);
+    let written = writers.stop();
+    written.verify_all(&cluster, steady);
+    let primary = &cluster.servers[steady.primary];
+    primary.cli(&["DEL", "w0:3"]);
+    primary.cli(&["SET", "w1:2", "other"]);
+    let mut lost = written.lost_on(primary);
+    lost.sort_unstable();
+    assert_eq!(lost, ["w0:3", "w1:2"]);
+}
+
 /// It is back before anybody notices, as a primary, and its replicas would copy its emptiness.
 #[test]
 fn a_primary_that_restarts_empty_at_once_is_replaced_and_wipes_nobody() {
