@@ -41,4 +41,5 @@ fix:
 # A measurement, never a timed test: the only target with a release build.
 bench:
 	@scripts/install-prerequisites demo
+	cargo build --locked --release -p sentinel-daemon --bin sentinel
 	cargo run --locked --release -p sentinel-tests --bin failover-bench

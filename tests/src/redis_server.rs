@@ -355,13 +355,13 @@ impl RedisServer {
 /// A server's process, and the guard that outlives the test process by the moment that it takes to
 /// kill the server. The kernel's "death signal" would fire when the starting *thread* ends.
 #[derive(Debug)]
-struct Running {
+pub(crate) struct Running {
     server: Child,
     guard: Child,
 }
 
 impl Running {
-    fn guarded(server: Child, dir: &Path) -> io::Result<Self> {
+    pub(crate) fn guarded(server: Child, dir: &Path) -> io::Result<Self> {
         let guard = Command::new("sh")
             .arg("-c")
             .arg("read _; kill -9 \"$1\"; rm -rf \"$2\"")

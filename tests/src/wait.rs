@@ -20,13 +20,22 @@ const PACE_CLUSTER: Duration = Duration::from_millis(20);
 /// # Panics
 /// When [`BOUND`] runs out.
 #[track_caller]
-pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    until_within(BOUND, what, probe)
+}
+
+/// The same with a bound of its own, for what a healthy machine takes longer for.
+///
+/// # Panics
+/// When the bound runs out.
+#[track_caller]
+pub fn until_within<T>(bound: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(start.elapsed() < BOUND, "waited {BOUND:?} in vain: {what}");
+        assert!(start.elapsed() < bound, "waited {bound:?} in vain: {what}");
         std::thread::sleep(PACE);
     }
 }
