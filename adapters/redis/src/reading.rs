@@ -229,13 +229,18 @@ fn replicas(fields: &Fields<'_>) -> Vec<ReplicaLink> {
 }
 
 /// `ip=127.0.0.1,port=6380,state=online,offset=1463,lag=0`.
+///
+/// A link without an address is that of a reader of the replication stream (a backup, a copy of the changes elsewhere)
+/// which announced no port to listen on: `port=0`. Nobody can ask it anything, so it is no instance.
 fn replica(line: &str) -> Option<ReplicaLink> {
     let parts: Fields<'_> = line
         .split(',')
         .filter_map(|part| part.split_once('='))
         .collect();
+    let host = parts.get("ip").filter(|host| !host.is_empty())?;
+    let port = parts.get("port")?.parse().ok().filter(|port| *port != 0)?;
     Some(ReplicaLink {
-        instance: InstanceId::new(*parts.get("ip")?, parts.get("port")?.parse().ok()?),
+        instance: InstanceId::new(*host, port),
         link: match *parts.get("state")? {
             "online" => Link::Streaming,
             _ => Link::Syncing,
@@ -327,6 +332,18 @@ mod tests {
             ]
         );
         assert_eq!(facts.restart_guard, RestartGuard::Delay(5000));
+    }
+
+    #[test]
+    fn a_link_without_an_address_is_no_instance() {
+        let facts = facts(
+            "role:master\r\nconnected_slaves:3\r\nslave0:ip=127.0.0.1,port=0,state=online,offset=14,lag=0\r\n\
+             slave1:ip=,port=6380,state=online,offset=14,lag=0\r\n\
+             slave2:ip=127.0.0.1,port=6381,state=online,offset=14,lag=0\r\nmaster_replid:ab\r\n\
+             master_replid2:cd\r\nmaster_repl_offset:20\r\nsecond_repl_offset:11\r\n",
+        );
+        let links: Vec<_> = facts.replicas.iter().map(|r| &r.instance).collect();
+        assert_eq!(links, [&InstanceId::new("127.0.0.1", 6381)]);
     }
 
     /// The rows of the table at the top of the file.
