@@ -164,6 +164,45 @@ fn a_healthy_cluster_is_shown_by_every_node_alike() {
     }
 }
 
+/// What would block a failover is known to the leader alone, so whoever is asked goes there.
+#[test]
+fn a_follower_shows_what_would_block_the_next_failover() {
+    let mut cluster = Cluster::new();
+    let nodes = ["s1", "s2", "s3"].map(|name| cluster.start(name, "voter"));
+    let said = until(&nodes[0], &["status", "orders", "--json"], |said| {
+        said.code == 0 && said.json()["services"][0]["write_quorum"][1].is_string()
+    });
+    let leader = said.json()["node"]["leader"].as_str().unwrap().to_owned();
+    cluster.servers.truncate(1);
+    let at_risk = "at risk: the next failover would block: orders";
+    let (leading, followers): (Vec<Node>, Vec<Node>) = nodes
+        .into_iter()
+        .partition(|node| node.settings.ends_with(format!("{leader}.toml")));
+    for follower in &followers {
+        let said = until(follower, &["status", "orders"], |said| {
+            said.first_line() == at_risk
+        });
+        let name = follower.settings.file_stem().unwrap().to_str().unwrap();
+        let line = format!("cluster main, asked {name}, leader {leader}, told by {leader}, ");
+        assert!(said.out.contains(&line), "{said:?}");
+        assert!(said.out.contains("  the next failover would block: "));
+    }
+
+    // Alone, the asked node answers for itself, and says what it cannot know.
+    let mut followers = followers.into_iter();
+    let asked = followers.next().unwrap();
+    for other in followers.chain(leading) {
+        other.process.kill9();
+    }
+    let said = asked.run(&["status", "orders"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.err
+            .contains("what would block a failover is the leader's knowledge alone"),
+        "{said:?}"
+    );
+}
+
 #[test]
 fn exit_codes_tell_what_is_missing() {
     let cluster = Cluster::new();

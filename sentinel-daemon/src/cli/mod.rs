@@ -8,6 +8,7 @@ mod connect;
 mod dispatch;
 mod explain;
 mod failure;
+mod leader;
 mod primary;
 mod quorum;
 mod status;

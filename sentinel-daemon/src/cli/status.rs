@@ -1,14 +1,16 @@
 //! `sentinel status [SERVICE]`: a verdict first, then the voters, then a block for each service.
 //!
-//! The verdict is drawn from what one node answers. Its exit code is for scripts: 3 without quorum, 4 without a primary.
+//! The verdict is drawn from what one node answers, the leader where it can be asked (`leader.rs`). Its exit code is for scripts: 3 without quorum, 4 without a primary.
 
+use sentinel_core::id::NodeName;
 use serde::Serialize;
 
 use super::age::{age, aligned, counted};
 use super::args::{Format, SettingsArg};
 use super::ask;
 use super::failure::Failure;
-use crate::api::{InstanceJson, ServiceJson, ServicesJson, StatusJson};
+use super::leader::{self, Told};
+use crate::api::{InstanceJson, ServiceJson, StatusJson};
 use crate::exit::ExitCode;
 use crate::output;
 
@@ -16,6 +18,9 @@ use crate::output;
 #[derive(Debug, Serialize)]
 struct Report {
     verdict: String,
+    /// The node that was asked.
+    asked: NodeName,
+    /// The node that answers, which is the leader where it can be asked.
     node: StatusJson,
     services: Vec<ServiceJson>,
 }
@@ -28,18 +33,15 @@ pub(super) fn run(
 ) -> Result<ExitCode, Failure> {
     let service = service.map(ask::service_name).transpose()?;
     let client = ask::client(node, settings)?;
-    let status: StatusJson = client.get("/v1/status")?;
-    let services = match service {
-        Some(service) => vec![client.get(&format!("/v1/services/{service}"))?],
-        None => client.get::<ServicesJson>("/v1/services")?.services,
-    };
+    let (asked, Told { status, services }) = leader::hear(&client, service)?;
     let (code, verdict) = verdict(&status, &services);
     match format {
-        Format::Text => lines(&verdict, &status, &services)
+        Format::Text => lines(&verdict, &asked, &status, &services)
             .iter()
             .for_each(|line| output::result(line)),
         Format::Json => output::json(&Report {
             verdict,
+            asked,
             node: status,
             services,
         }),
@@ -148,7 +150,12 @@ fn primary_is_down(service: &ServiceJson) -> bool {
     })
 }
 
-fn lines(verdict: &str, status: &StatusJson, services: &[ServiceJson]) -> Vec<String> {
+fn lines(
+    verdict: &str,
+    asked: &NodeName,
+    status: &StatusJson,
+    services: &[ServiceJson],
+) -> Vec<String> {
     let leader = match &status.leader {
         Some(leader) => format!("leader {leader}"),
         None => "no leader".to_owned(),
@@ -157,7 +164,7 @@ fn lines(verdict: &str, status: &StatusJson, services: &[ServiceJson]) -> Vec<St
         verdict.to_owned(),
         String::new(),
         format!(
-            "cluster {}, asked {}, {leader}, term {}, majority {} of {}",
+            "cluster {}, asked {asked}, {leader}, told by {}, term {}, majority {} of {}",
             status.cluster,
             status.node,
             status.term,
@@ -175,7 +182,7 @@ fn lines(verdict: &str, status: &StatusJson, services: &[ServiceJson]) -> Vec<St
 
 fn voters(status: &StatusJson) -> Vec<String> {
     let seen = |name: &_, heard: Option<u64>| match heard {
-        _ if *name == status.node => "this node".to_owned(),
+        _ if *name == status.node => "told this".to_owned(),
         Some(milliseconds) => format!("heard {} ago", age(milliseconds)),
         None => "never heard".to_owned(),
     };
@@ -308,14 +315,21 @@ mod tests {
 
     #[test]
     fn the_block_of_a_service_reads_in_columns() {
-        let lines = lines("healthy: 1 service, 3 voters", &status(false), &[service()]);
+        let status = status(false);
+        let asked = NodeName::new("o1");
+        let lines = lines(
+            "healthy: 1 service, 3 voters",
+            &asked,
+            &status,
+            &[service()],
+        );
         assert_eq!(
             lines,
             [
                 "healthy: 1 service, 3 voters",
                 "",
-                "cluster main, asked s1, leader s2, term 4, majority 2 of 3",
-                "  s1  127.0.0.1:1  this node",
+                "cluster main, asked o1, leader s2, told by s1, term 4, majority 2 of 3",
+                "  s1  127.0.0.1:1  told this",
                 "  s2  127.0.0.1:2  heard 40ms ago",
                 "  s3  -            never heard",
                 "",
