@@ -3,8 +3,9 @@
 //! Plain data. `schema` is raised when a field changes its meaning or goes away; a new field raises nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use sentinel_core::config::NodeRole;
+use sentinel_core::config::{NodeRole, ServiceSettings};
 use sentinel_core::id::{ClusterName, EngineName, InstanceId, NodeName, ServiceName};
 use sentinel_core::reason::Reason;
 use serde::{Deserialize, Serialize};
@@ -80,11 +81,66 @@ pub struct ServiceJson {
     pub quorum: u32,
     /// All known instances.
     pub instances: Vec<InstanceJson>,
+    /// The committed settings; absent in the answer of a node that is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<SettingsJson>,
     /// What would keep the next failover from succeeding; empty when nothing would.
     pub blockers: Vec<Reason>,
     /// How current it is.
     #[serde(flatten)]
     pub freshness: FreshnessJson,
+}
+
+/// Settings of a service as they are committed, so equal on every node. See the settings file for their meaning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsJson {
+    /// `instances`: where to look first.
+    pub instances: BTreeSet<InstanceId>,
+    /// `probe_every` in milliseconds.
+    pub probe_every_ms: u64,
+    /// `down_after` in milliseconds.
+    pub down_after_ms: u64,
+    /// `refused_after` in milliseconds.
+    pub refused_after_ms: u64,
+    /// `action_deadline` in milliseconds.
+    pub action_deadline_ms: u64,
+    /// `freeze_wait` in milliseconds.
+    pub freeze_wait_ms: u64,
+    /// `exclude_after` in milliseconds.
+    pub exclude_after_ms: u64,
+    /// `quorum`; `null` is the majority.
+    pub quorum: Option<u32>,
+    /// `min_replicas`.
+    pub min_replicas: u32,
+    /// `ack_lag_max` in milliseconds.
+    pub ack_lag_max_ms: u64,
+    /// `parallel_syncs`.
+    pub parallel_syncs: u32,
+    /// `restart_delay` in milliseconds.
+    pub restart_delay_ms: u64,
+    /// `priorities`.
+    pub priorities: BTreeMap<InstanceId, u32>,
+}
+
+impl From<&ServiceSettings> for SettingsJson {
+    fn from(settings: &ServiceSettings) -> Self {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            instances: settings.seeds.clone(),
+            probe_every_ms: ms(settings.probe_every),
+            down_after_ms: ms(settings.down_after),
+            refused_after_ms: ms(settings.refused_after),
+            action_deadline_ms: ms(settings.action_deadline),
+            freeze_wait_ms: ms(settings.freeze_wait),
+            exclude_after_ms: ms(settings.exclude_after),
+            quorum: settings.quorum,
+            min_replicas: settings.min_replicas,
+            ack_lag_max_ms: ms(settings.ack_lag_max),
+            parallel_syncs: settings.parallel_syncs,
+            restart_delay_ms: ms(settings.restart_delay),
+            priorities: settings.priorities.clone(),
+        }
+    }
 }
 
 /// One instance as the asked node sees it.

@@ -203,6 +203,33 @@ fn a_follower_shows_what_would_block_the_next_failover() {
     );
 }
 
+/// The settings seed the committed table once; whoever edits them afterwards hears that nothing follows from it.
+#[test]
+fn an_edit_of_the_settings_is_told_to_be_without_effect() {
+    let cluster = Cluster::new();
+    let nodes = ["s1", "s2", "s3"].map(|name| cluster.start(name, "voter"));
+    let node = &nodes[0];
+    let said = until(node, &["status", "orders"], |said| said.code == 0);
+    assert!(!said.err.contains("warning: "), "{said:?}");
+
+    let text = fs::read_to_string(&node.settings).unwrap();
+    let edited = text.replacen("[[service]]", "[[service]]\ndown_after = \"5s\"", 1);
+    fs::write(&node.settings, edited).unwrap();
+    let file = node.settings.display();
+    let warning = format!("service `orders`: down_after stays 2s, and is 5s in {file}");
+    let said = node.run(&["status", "orders"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.err.contains(&format!("warning: {warning}\n")),
+        "{said:?}"
+    );
+    let said = node.run(&["status", "orders", "--json"]);
+    assert_eq!(said.json()["warnings"][0], *warning);
+    let said = node.run(&["check"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.err.contains(&warning), "{said:?}");
+}
+
 #[test]
 fn exit_codes_tell_what_is_missing() {
     let cluster = Cluster::new();

@@ -12,11 +12,27 @@ use crate::settings::{self, Settings};
 
 /// The client of the node that the command line means. `node` holds the option or the variable already.
 pub(super) fn client(node: Option<&str>, settings: &SettingsArg) -> Result<Client, Failure> {
+    match node {
+        Some(_) => client_of(node, None),
+        None => client_of(None, load(settings)?.as_ref()),
+    }
+}
+
+/// The settings that `--config` names.
+pub(super) fn load(settings: &SettingsArg) -> Result<Option<Settings>, Failure> {
+    Ok(settings.config.as_deref().map(Settings::load).transpose()?)
+}
+
+/// The same as [`client`], of settings that are loaded already.
+pub(super) fn client_of(
+    node: Option<&str>,
+    settings: Option<&Settings>,
+) -> Result<Client, Failure> {
     if let Some(node) = node {
         return Ok(Client::at(node)?);
     }
-    let address = match &settings.config {
-        Some(file) => Settings::load(file)?.listen.http,
+    let address = match settings {
+        Some(settings) => settings.listen.http,
         None => settings::http_default(),
     };
     if address.port() == 0 {

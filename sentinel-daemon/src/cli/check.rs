@@ -1,6 +1,6 @@
 //! `sentinel check --config FILE`: reads the settings and every file that they name, and says what they mean.
 //!
-//! Starts nothing and binds nothing; with `--connect` also looks at the instances (`connect.rs`). The data folder is looked at, not opened: a running node holds it.
+//! Starts nothing and binds nothing. A node that runs with the file already is asked how it differs from what is committed (`drift.rs`); with `--connect` also looks at the instances (`connect.rs`). The data folder is looked at, not opened: a running node holds it.
 
 use std::path::Path;
 
@@ -12,6 +12,9 @@ use super::age::counted;
 use super::args::Format;
 use super::connect::{self, Findings, Seen};
 use super::failure::Failure;
+use super::{ask, drift, leader};
+use crate::api::StatusJson;
+use crate::client::ClientError;
 use crate::exit::ExitCode;
 use crate::output;
 use crate::settings::{GuardedService, PasswordSource, Settings};
@@ -46,6 +49,7 @@ pub(super) fn run(file: &Path, scope: Scope, format: Format) -> Result<ExitCode,
     let secrets = settings.secrets()?;
     let mut warnings = settings.warnings.clone();
     warnings.extend(data_folder(&settings.data_dir)?);
+    warnings.extend(committed(&settings));
     let findings = match scope {
         Scope::Files => Findings::default(),
         Scope::Instances => connect::look(&settings, &secrets).map_err(|error| {
@@ -107,6 +111,19 @@ fn data_folder(folder: &Path) -> Result<Option<String>, Failure> {
             "make it a folder that the user of `sentinel run` owns",
         )),
     }
+}
+
+/// Differences from what the running node of this file knows as committed; none when no node can be asked.
+fn committed(settings: &Settings) -> Vec<String> {
+    let Ok(client) = ask::client_of(None, Some(settings)) else {
+        return Vec::new();
+    };
+    let compare = || -> Result<Vec<String>, ClientError> {
+        let status: StatusJson = client.get("/v1/status")?;
+        let services = leader::services(&client, None)?;
+        Ok(drift::warnings(settings, None, &status, &services))
+    };
+    compare().unwrap_or_default()
 }
 
 fn report(settings: &Settings) -> Report {

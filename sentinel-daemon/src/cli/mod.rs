@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod connect;
 mod dispatch;
+mod drift;
 mod explain;
 mod failure;
 mod leader;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::age::{age, aligned, counted};
 use super::args::{Format, SettingsArg};
 use super::ask;
+use super::drift;
 use super::failure::Failure;
 use super::leader::{self, Told};
 use crate::api::{InstanceJson, ServiceJson, StatusJson};
@@ -23,6 +24,8 @@ struct Report {
     /// The node that answers, which is the leader where it can be asked.
     node: StatusJson,
     services: Vec<ServiceJson>,
+    /// Where the file of `--config` differs from what is committed.
+    warnings: Vec<String>,
 }
 
 pub(super) fn run(
@@ -32,9 +35,16 @@ pub(super) fn run(
     format: Format,
 ) -> Result<ExitCode, Failure> {
     let service = service.map(ask::service_name).transpose()?;
-    let client = ask::client(node, settings)?;
+    let settings = ask::load(settings)?;
+    let client = ask::client_of(node, settings.as_ref())?;
     let (asked, Told { status, services }) = leader::hear(&client, service)?;
     let (code, verdict) = verdict(&status, &services);
+    let warnings = settings.map_or_else(Vec::new, |file| {
+        drift::warnings(&file, service, &status, &services)
+    });
+    for warning in &warnings {
+        output::note(&format!("warning: {warning}"));
+    }
     match format {
         Format::Text => lines(&verdict, &asked, &status, &services)
             .iter()
@@ -44,6 +54,7 @@ pub(super) fn run(
             asked,
             node: status,
             services,
+            warnings,
         }),
     }
     Ok(code)

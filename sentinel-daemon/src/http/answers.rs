@@ -91,6 +91,7 @@ pub fn service(moment: &Moment, name: &ServiceName, service: &ServiceView) -> Se
         instances: instances
             .map(|(id, view)| instance(moment, service, id, view))
             .collect(),
+        settings: Some((&service.settings).into()),
         blockers: service.blockers.clone(),
         freshness: freshness(moment),
     }
