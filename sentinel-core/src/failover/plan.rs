@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::action::ActionKind;
+use crate::detector::Evidence;
 use crate::failover::desk::Desk;
 use crate::failover::{adoption, freezing, promoting, repointing, steady};
 use crate::id::{InstanceId, Member};
@@ -264,11 +265,33 @@ impl<'a> Sight<'a> {
         let blockers = self.blockers();
         if blockers.is_empty() {
             plan.decision = Some(Decision::Freeze);
+        } else if self.replicas_need_shelter(verdict) {
+            plan.because("shelter", "the primary restarted, and would overwrite its replicas with what it has left: they are frozen although nobody can be promoted yet");
+            plan.reasons.extend(blockers);
+            plan.decision = Some(Decision::Freeze);
         } else {
             plan.because("blocked", "nothing is promoted: no failover could come to its end without losing acknowledged writes");
             plan.reasons.extend(blockers);
             plan.wake_at(self.now + BLOCKED_PACE);
         }
+    }
+}
+
+impl Sight<'_> {
+    /// A primary that restarted overwrites whoever follows it, and a full sync waits for `restart_delay` only (rule
+    /// S15). It has lost its authority, so that a freeze without prospect takes no healthy primary's replicas away (rule
+    /// L6). While no write quorum ever had enough members, nothing was acknowledged that could be lost.
+    fn replicas_need_shelter(&self, verdict: &Verdict) -> bool {
+        let restarted = verdict
+            .witnesses
+            .values()
+            .any(|evidence| *evidence == Evidence::Restarted);
+        restarted
+            && self
+                .state
+                .configs
+                .iter()
+                .any(|config| config.members.len() >= config.k as usize)
     }
 }
 

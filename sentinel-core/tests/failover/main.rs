@@ -162,3 +162,32 @@ fn a_restarted_primary_has_lost_its_authority() {
     });
     world.steady_on(1, 2);
 }
+
+#[test]
+fn a_primary_that_restarts_while_a_member_is_silent_overwrites_nobody() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(2).hung = true;
+    world.run(Duration::from_secs(3));
+    let server = world.server(0);
+    (
+        server.life,
+        server.holds_data,
+        server.lineage,
+        server.offset,
+    ) = (2, false, 300, 0);
+    // Nobody has a link while the full sync waits for `restart_delay`.
+    for replica in [1, 2] {
+        world.server(replica).upstream = Some(instance(9));
+    }
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.state().stage, Stage::Freezing, "not sealed");
+    assert_eq!(world.server(1).orders.last(), Some(&"freeze"));
+    world.server(2).hung = false;
+    world.until("a replica is promoted", |world| {
+        world
+            .state()
+            .answer
+            .is_some_and(|answer| answer.primary != instance(0))
+    });
+}
