@@ -206,6 +206,10 @@ impl Monitor {
     ) {
         if let Some(watch) = self.watches.get_mut(instance) {
             watch.detector.on_answer(now);
+            // A probe under way may have read what the action has changed since: its answer is stray.
+            if watch.under_way.take().is_some() {
+                watch.next_probe = now;
+            }
             Self::keep(
                 watch,
                 Reading {
@@ -262,6 +266,7 @@ impl Monitor {
     pub fn excuse(&mut self, now: Instant) {
         for watch in self.watches.values_mut() {
             watch.detector.excuse(now);
+            watch.under_way = None;
             watch.next_probe = now;
         }
     }

@@ -26,6 +26,8 @@ pub enum PeerMessage {
         /// Index of the newest table that the observer has.
         have: u64,
     },
+    /// A sign of life between voters that have nothing else to say to one another.
+    Alive,
 }
 
 /// One node's opinions of the primaries that it thinks to be down. A service that is not named is thought to be up

@@ -30,14 +30,23 @@ pub struct Target {
 }
 
 impl ServiceState {
-    /// The incarnation in which an instance is trusted: as a member of a write quorum, or as told to promote.
+    /// The incarnation in which an instance is trusted: as a member of a write quorum, as told to promote, or, once
+    /// somebody was told, as the old primary (rule S13).
     pub fn admitted(&self, instance: &InstanceId) -> Option<&Incarnation> {
         let member = self
             .configs
             .iter()
             .rev()
             .find_map(|config| config.members.get(instance));
-        member.or_else(|| self.told.get(instance).map(|told| &told.incarnation))
+        let told = || self.told.get(instance).map(|told| &told.incarnation);
+        let old = || {
+            self.primary
+                .as_ref()
+                .filter(|old| old.instance == *instance && !self.told.is_empty())
+        };
+        member
+            .or_else(told)
+            .or_else(|| old().map(|old| &old.incarnation))
     }
 
     /// Offset of an instance on the chain: its position if that lies on it, else, if it was told to

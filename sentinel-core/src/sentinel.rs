@@ -165,6 +165,9 @@ pub struct Sentinel {
     outputs: VecDeque<Output>,
     peers: BTreeMap<NodeName, PeerView>,
     leadership: Option<Leadership>,
+    /// When each voter last answered this leader in its term.
+    contacts: BTreeMap<NodeName, Instant>,
+    alive_told_at: Option<Instant>,
     leader_heard: Option<Instant>,
     following: following::Following,
     handled_last: Instant,
@@ -216,6 +219,8 @@ impl Sentinel {
             outputs: VecDeque::new(),
             peers,
             leadership: None,
+            contacts: BTreeMap::new(),
+            alive_told_at: None,
             leader_heard: None,
             following: following::Following::default(),
             handled_last: now,
@@ -304,6 +309,11 @@ impl Sentinel {
             self.steady_from = now + self.settings.timing.pause_after;
             for (name, post) in &mut self.posts {
                 post.monitor.excuse(now);
+                // Answers to probes under way are stray from here on, so nothing else would bring the next.
+                for instance in post.monitor.watches().keys() {
+                    self.timers
+                        .set(Timer::Instance(name.clone(), instance.clone()), now);
+                }
                 self.timers
                     .set_earlier(Timer::Service(name.clone()), self.steady_from);
             }
@@ -321,6 +331,10 @@ impl Sentinel {
         match message {
             PeerMessage::Raft(message) => {
                 if let Some(raft) = &mut self.raft {
+                    if raft.is_leader() && message.answers_leader() && message.term == raft.term().0
+                    {
+                        self.contacts.insert(from.clone(), now);
+                    }
                     // A message that Raft cannot use is as good as lost, and Raft tolerates loss.
                     let _ = raft.step(&from, message);
                     if raft.leader() == Some(&from) {
@@ -331,6 +345,7 @@ impl Sentinel {
             PeerMessage::Opinions(report) => self.on_opinions(now, &from, report),
             PeerMessage::Table(update) => self.on_table(now, *update),
             PeerMessage::Follow { have } => self.on_follow(now, from, have),
+            PeerMessage::Alive => {}
         }
     }
 

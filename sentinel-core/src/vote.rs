@@ -54,6 +54,7 @@ pub struct Ballot {
 impl Ballot {
     /// A node's newest opinion, its own one included.
     pub fn cast(&mut self, now: Instant, node: NodeName, opinion: Opinion, expiry: Duration) {
+        self.held.retain(|_, held| held.until > now);
         self.held.insert(
             node,
             Held {

@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::failover::plan::{Plan, Sight, streams};
+use crate::failover::plan::{Plan, Sight, follows, streams};
 use crate::id::{Incarnation, InstanceId, Member};
 use crate::ledger::Decision;
 use crate::observation::{Facts, Link, Persistable, Role, Upstream};
 use crate::position::Offset;
+use crate::reason::Reason;
 
 pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
     let mut plan = Plan::default();
@@ -66,8 +67,51 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
         plan.wake_at(settled_at);
         return plan;
     }
+    if let Some(doubt) = doubt(sight, instance, facts, members.len() >= k) {
+        plan.reasons.push(doubt);
+        return plan;
+    }
     adopt(&mut plan, instance, facts, members);
     plan
+}
+
+/// Why the only claimant may be the wrong one: what it has would overwrite what others have. A claimant
+/// with a write quorum of followers is the primary whatever else there is.
+fn doubt(
+    sight: &Sight<'_>,
+    claimant: &InstanceId,
+    facts: &Facts,
+    followed: bool,
+) -> Option<Reason> {
+    if !facts.synced {
+        let text = format!("{claimant} claims to be primary, and is still loading its data");
+        return Some(Reason::new("claimant_loading", text));
+    }
+    let others = sight.state.instances.iter();
+    for other in others.filter(|i| *i != claimant && sight.alias_of(i).is_none()) {
+        let Some(own) = sight.facts(other) else {
+            if followed {
+                continue;
+            }
+            let text = format!(
+                "{claimant} claims to be primary and has too few replicas, and {other} does not answer, which may be the real one: start it, or take it out of the settings of an empty cluster"
+            );
+            return Some(Reason::new("claimant_doubtful", text));
+        };
+        if own.holds_data && !facts.holds_data {
+            let text = format!(
+                "{claimant} claims to be primary and is empty, and {other} holds data: make {other} the primary by hand, or empty it"
+            );
+            return Some(Reason::new("claimant_empty", text));
+        }
+        if own.holds_data && !followed && !follows(own, claimant) {
+            let text = format!(
+                "{claimant} claims to be primary and has too few replicas, and {other} holds data and does not follow it: make one follow the other by hand"
+            );
+            return Some(Reason::new("claimant_doubtful", text));
+        }
+    }
+    None
 }
 
 /// A primary that restarted, and of which nobody has a copy, may be adopted anew: as long as no write
@@ -148,7 +192,9 @@ fn claimants<'a>(sight: &Sight<'a>) -> impl Iterator<Item = (&'a InstanceId, &'a
         .instances
         .iter()
         .filter_map(claims)
-        .filter(|(_, facts)| facts.role == Role::Primary)
+        .filter(move |(instance, facts)| {
+            facts.role == Role::Primary && sight.alias_of(instance).is_none()
+        })
 }
 
 /// Instances that have neither answered nor been silent for long enough to be left out.

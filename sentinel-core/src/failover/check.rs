@@ -69,15 +69,15 @@ pub fn check(sight: &Sight<'_>, decision: &Decision) -> Result<(), CheckError> {
     match decision {
         Decision::Promote { .. } => promote(sight, decision),
         Decision::Change { members, k, .. } => change(sight, members.len(), *k),
+        Decision::FinishChange => finish_change(sight),
+        Decision::Abort => abort(sight),
+        Decision::Readmit { member } => readmit(sight, member),
         Decision::Add(_)
         | Decision::Discover { .. }
         | Decision::Adopt { .. }
         | Decision::Freeze
-        | Decision::Abort
         | Decision::Promoted { .. }
         | Decision::Complete
-        | Decision::FinishChange
-        | Decision::Readmit { .. }
         | Decision::Rename { .. }
         | Decision::Acknowledge { .. } => Ok(()),
     }
@@ -156,6 +156,70 @@ fn change(sight: &Sight<'_>, members: usize, k: u32) -> Result<(), CheckError> {
     if members < config.members.len() && members < k as usize {
         return Err(CheckError::Change(
             "leaves fewer members than must hold a write",
+        ));
+    }
+    Ok(())
+}
+
+/// Rule S3, asked the other way round: whoever is dropped must not be the only holder of what was
+/// acknowledged, so `k` of those who stay hold what the primary had while the new write quorum was in force.
+fn finish_change(sight: &Sight<'_>) -> Result<(), CheckError> {
+    let configs = &sight.state.configs;
+    let Some((newest, older)) = configs.split_last() else {
+        return Err(CheckError::Change("has nothing to end"));
+    };
+    let in_force = sight
+        .sound_primary()
+        .is_some_and(|(_, facts)| facts.write_quorum == Some(newest.write_quorum()));
+    if !in_force {
+        return Err(CheckError::Change(
+            "ends before its write quorum is in force",
+        ));
+    }
+    let drops = older
+        .iter()
+        .any(|old| old.k < newest.k || old.members.keys().any(|m| !newest.members.contains_key(m)));
+    let target = sight
+        .desk
+        .in_force
+        .as_ref()
+        .and_then(|it| it.target.as_ref());
+    let holds = |member: &crate::id::InstanceId| {
+        let at = sight
+            .facts(member)
+            .and_then(|facts| facts.position.as_ref());
+        matches!((at, target), (Some(at), Some(target)) if at.lineage == target.lineage && at.offset >= target.offset)
+    };
+    if drops && newest.members.keys().filter(|m| holds(m)).count() < newest.k as usize {
+        return Err(CheckError::Change(
+            "drops members that others have not caught up with",
+        ));
+    }
+    Ok(())
+}
+
+/// Rule S13: only a primary that answers as what was authorised stays.
+fn abort(sight: &Sight<'_>) -> Result<(), CheckError> {
+    if sight.sound_primary().is_none() {
+        return Err(CheckError::Target(
+            "stays primary without answering as what was authorised",
+        ));
+    }
+    Ok(())
+}
+
+/// Rule S4: a new life is accepted only while it holds what the primary's newest life has made.
+fn readmit(sight: &Sight<'_>, member: &crate::id::Member) -> Result<(), CheckError> {
+    let lineage = |instance| Some(&sight.facts(instance)?.position.as_ref()?.lineage);
+    let primary = sight
+        .sound_primary()
+        .and_then(|(primary, _)| lineage(&primary.instance));
+    let sound = sight
+        .facts(&member.instance)
+        .is_some_and(|facts| facts.synced && facts.incarnation == member.incarnation);
+    if !sound || primary.is_none() || lineage(&member.instance) != primary {
+        return Err(CheckError::Change(
+            "accepts a life that does not hold the primary's history",
         ));
     }
     Ok(())

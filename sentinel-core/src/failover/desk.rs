@@ -39,6 +39,18 @@ pub struct CatchUp {
     pub target: Position,
 }
 
+/// A write quorum that was read back on the primary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InForce {
+    /// Which one.
+    pub version: Token,
+    /// When it was first read back.
+    pub seen_at: Instant,
+    /// The primary's position, asked for after that: a probe reads the position before the write quorum, so
+    /// that the one of the same reading may be older.
+    pub target: Option<Position>,
+}
+
 /// Invariants: everything but `stage_since` belongs to `epoch`; at most one order per instance is under way.
 #[derive(Clone, Debug)]
 pub struct Desk {
@@ -56,6 +68,9 @@ pub struct Desk {
     pub under_way: BTreeMap<InstanceId, UnderWay>,
     /// Instances to leave alone for a while.
     pub retry_at: BTreeMap<InstanceId, Instant>,
+    /// What each instance was last made to do, and when it may be made to do the same again: an order that
+    /// was carried out to no effect is not repeated without a pause.
+    pub repeat_at: BTreeMap<InstanceId, (&'static str, Instant)>,
     /// Why an instance last refused an order, for the report.
     pub refusals: BTreeMap<InstanceId, String>,
     /// The target of this epoch refused to be promoted, and no order to promote was left open before.
@@ -64,8 +79,8 @@ pub struct Desk {
     pub promotion_open: bool,
     /// Replicas catching up before they are admitted, or readmitted.
     pub catch_ups: BTreeMap<InstanceId, CatchUp>,
-    /// Version of the newest write quorum, once it was read back on the primary, and the primary's position after that.
-    pub in_force: Option<(Token, Position)>,
+    /// The newest write quorum, once it was read back on the primary.
+    pub in_force: Option<InForce>,
     /// The primary's position when re-pointing was first seen to be due, and when it was asked for.
     pub repoint_mark: Option<(Position, Instant)>,
     /// A proposal made from this token is under way; until the instant it is not repeated.
@@ -83,6 +98,7 @@ impl Desk {
             repointed: BTreeSet::new(),
             under_way: BTreeMap::new(),
             retry_at: BTreeMap::new(),
+            repeat_at: BTreeMap::new(),
             refusals: BTreeMap::new(),
             promotion_refused: false,
             promotion_open: false,
@@ -93,14 +109,19 @@ impl Desk {
         }
     }
 
+    /// A commit changed who counts, or the name of the history: marks set before it prove nothing after it.
+    pub fn forget_marks(&mut self) {
+        self.catch_ups.clear();
+        self.in_force = None;
+    }
+
     /// A commit moved the service to another stage or epoch. Orders of the old epoch stay under way
     /// until their outcome is known, so that no two overlap on one instance.
     pub fn on_stage(&mut self, now: Instant, epoch: Epoch) {
         self.stage_since = now;
         self.sealed_since = None;
         self.repoint_mark = None;
-        self.catch_ups.clear();
-        self.in_force = None;
+        self.forget_marks();
         if epoch != self.epoch {
             let under_way = std::mem::take(&mut self.under_way);
             *self = Self {
@@ -116,20 +137,40 @@ impl Desk {
             Note::CatchUp(instance, mark) => {
                 self.catch_ups.insert(instance, mark);
             }
-            Note::InForce(version, position) => self.in_force = Some((version, position)),
+            Note::InForce(version) => {
+                self.in_force = Some(InForce {
+                    version,
+                    seen_at: now,
+                    target: None,
+                });
+            }
+            Note::Target(position) => {
+                if let Some(in_force) = &mut self.in_force {
+                    in_force.target = Some(position);
+                }
+            }
+            Note::NotInForce => self.in_force = None,
             Note::RepointMark(position) => self.repoint_mark = Some((position, now)),
         }
     }
 
-    /// Whether an order may be given to the instance.
-    pub fn is_free(&self, now: Instant, instance: &InstanceId) -> bool {
+    /// Whether this order may be given to the instance.
+    pub fn is_free(&self, now: Instant, instance: &InstanceId, kind: &ActionKind) -> bool {
+        let repeats = |(word, at): &(&'static str, Instant)| *word == kind.word() && now < *at;
         !self.under_way.contains_key(instance)
             && self.retry_at.get(instance).is_none_or(|at| *at <= now)
+            && !self.repeat_at.get(instance).is_some_and(repeats)
     }
 
     /// When an instance that is left alone may be given an order again.
     pub fn next_retry(&self, now: Instant) -> Option<Instant> {
-        self.retry_at.values().copied().filter(|at| *at > now).min()
+        let repeats = self.repeat_at.values().map(|(_, at)| at);
+        self.retry_at
+            .values()
+            .chain(repeats)
+            .copied()
+            .filter(|at| *at > now)
+            .min()
     }
 
     /// An order was given.
@@ -159,6 +200,8 @@ impl Desk {
         match outcome {
             Outcome::Done(facts) => {
                 self.retry_at.remove(&instance);
+                self.repeat_at
+                    .insert(instance.clone(), (order.kind.word(), now + RETRY_PAUSE));
                 self.refusals.remove(&instance);
                 if order.token.epoch == self.epoch {
                     self.on_done(now, &instance, &order, facts);

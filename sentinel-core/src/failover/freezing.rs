@@ -13,6 +13,13 @@ use crate::ranking::{self, Counted, Target};
 
 pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
     let mut plan = Plan::default();
+    // A primary that is back before anybody was frozen loses not even a moment's writes.
+    if sight.desk.frozen.is_empty() && sight.desk.under_way.is_empty() {
+        give_up_if_alive(sight, &mut plan);
+        if plan.decision.is_some() {
+            return plan;
+        }
+    }
     freeze_the_rest(sight, &mut plan);
     let (counted, vetoes) = counted(sight);
     plan.reasons.extend(vetoes);

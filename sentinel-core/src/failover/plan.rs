@@ -70,8 +70,12 @@ pub struct Plan {
 pub enum Note {
     /// This replica catches up to this point before it is trusted.
     CatchUp(InstanceId, crate::failover::desk::CatchUp),
-    /// The newest write quorum was read back on the primary, which was here.
-    InForce(crate::id::Token, crate::position::Position),
+    /// The newest write quorum was read back on the primary.
+    InForce(crate::id::Token),
+    /// Where the primary was after that.
+    Target(crate::position::Position),
+    /// Another write quorum than the newest was read on the primary: marks taken before are void (rule S3).
+    NotInForce,
     /// The new primary was here when re-pointing began.
     RepointMark(crate::position::Position),
 }
@@ -80,7 +84,7 @@ impl Plan {
     /// Adds an order unless the instance is busy or left alone.
     pub fn order(&mut self, sight: &Sight<'_>, instance: &InstanceId, kind: ActionKind) {
         let taken = self.orders.iter().any(|order| order.instance == *instance);
-        if !taken && sight.desk.is_free(sight.now, instance) {
+        if !taken && sight.desk.is_free(sight.now, instance, &kind) {
             self.orders.push(Order {
                 instance: instance.clone(),
                 kind,
@@ -150,6 +154,53 @@ impl<'a> Sight<'a> {
             .then_some((primary, facts))
     }
 
+    /// The name under which a server is known best, if this is another name of it: an incarnation belongs to
+    /// one server. An alias is never claimed, admitted or ordered, so that one copy is not counted twice.
+    pub fn alias_of(&self, instance: &InstanceId) -> Option<&'a InstanceId> {
+        let own = &self.facts(instance)?.incarnation;
+        let rank = |name: &InstanceId| {
+            let is_primary = self
+                .state
+                .primary
+                .as_ref()
+                .is_some_and(|p| p.instance == *name);
+            let is_member = self
+                .state
+                .configs
+                .iter()
+                .any(|config| config.members.contains_key(name));
+            (
+                !is_primary,
+                !self.is_named_by_others(name),
+                !is_member,
+                name.clone(),
+            )
+        };
+        let others = self
+            .state
+            .instances
+            .iter()
+            .filter(|other| *other != instance);
+        let same = others.filter(|other| self.facts(other).is_some_and(|f| f.incarnation == *own));
+        same.min_by_key(|other| rank(other))
+            .filter(|best| rank(best) < rank(instance))
+    }
+
+    /// Whether a server names this instance as its replica or its upstream: the name that acknowledgements carry.
+    fn is_named_by_others(&self, name: &InstanceId) -> bool {
+        self.state
+            .instances
+            .iter()
+            .filter_map(|other| self.facts(other))
+            .any(|facts| {
+                follows(facts, name)
+                    || facts
+                        .replicas
+                        .iter()
+                        .any(|replica| replica.instance == *name)
+            })
+    }
+
     /// Whether the quorum thinks that the primary is down.
     pub fn primary_is_down(&self) -> bool {
         self.verdict.is_some_and(Verdict::is_down)
@@ -188,7 +239,18 @@ impl<'a> Sight<'a> {
             .configs
             .iter()
             .flat_map(|config| config.members.keys());
-        members.chain(self.state.told.keys()).cloned().collect()
+        // Going back to the old primary once somebody was told is an ordinary promotion of it (rule S13).
+        let primary = self
+            .state
+            .primary
+            .as_ref()
+            .filter(|_| !self.state.told.is_empty());
+        let told = self
+            .state
+            .told
+            .keys()
+            .chain(primary.map(|primary| &primary.instance));
+        members.chain(told).cloned().collect()
     }
 
     /// Why a failover started now would not come to its end; empty when it would (rule L6).

@@ -84,14 +84,19 @@ fn rename(sight: &Sight<'_>, plan: &mut Plan) {
                 position: position.clone(),
             });
         }
-        Some(_) | None => {
-            plan.because(
-                "primary_unsound",
-                format!(
-                    "{} does not answer as the primary that was authorised; no verdict yet",
-                    primary.instance
-                ),
+        Some(position) if same_life => {
+            let text = format!(
+                "{} goes on with a history of its own, at {position}: somebody changed its role by hand, and what was acknowledged before may be gone from it",
+                primary.instance
             );
+            plan.because("primary_diverged", text);
+        }
+        Some(_) | None => {
+            let text = format!(
+                "{} does not answer as the primary that was authorised; no verdict yet",
+                primary.instance
+            );
+            plan.because("primary_unsound", text);
         }
     }
 }
@@ -102,6 +107,9 @@ fn write_quorum(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, facts: &Fa
         return;
     };
     let wanted = newest.write_quorum();
+    if facts.write_quorum.as_ref() != Some(&wanted) && sight.desk.in_force.is_some() {
+        plan.notes.push(Note::NotInForce);
+    }
     match &facts.write_quorum {
         Some(found) if *found == wanted => {
             if sight.state.configs.len() > 1 {
@@ -166,29 +174,45 @@ fn finish_change(
     let Some(position) = &facts.position else {
         return;
     };
-    match &sight.desk.in_force {
-        Some((version, target)) if *version == newest.version => {
-            let caught_up = newest
-                .members
-                .iter()
-                .filter(|(m, inc)| holds(sight, &primary.instance, m, inc, target))
-                .count();
-            if grows || caught_up >= newest.k as usize || sight.bugs.has(Bug::NoCatchUp) {
-                plan.because("change_in_force", format!("write quorum {} is in force, {caught_up} members hold what the primary had", newest.version));
-                plan.decision = Some(Decision::FinishChange);
-            } else {
-                plan.because(
-                    "change_catching_up",
-                    format!(
-                        "{caught_up} of {} members hold what the primary had",
-                        newest.k
-                    ),
-                );
+    let Some(in_force) = sight
+        .desk
+        .in_force
+        .as_ref()
+        .filter(|it| it.version == newest.version)
+    else {
+        plan.notes.push(Note::InForce(newest.version));
+        plan.look.insert(primary.instance.clone());
+        return;
+    };
+    let Some(target) = &in_force.target else {
+        let reading = sight
+            .watch(&primary.instance)
+            .and_then(|watch| watch.reading());
+        match reading.filter(|reading| reading.asked_at > in_force.seen_at) {
+            Some(_) => plan.notes.push(Note::Target(position.clone())),
+            None => {
+                plan.look.insert(primary.instance.clone());
             }
         }
-        Some(_) | None => plan
-            .notes
-            .push(Note::InForce(newest.version, position.clone())),
+        return;
+    };
+    let holding = newest.members.iter();
+    let holding = holding
+        .filter(|(m, life)| holds(sight, &primary.instance, m, life, target))
+        .count();
+    if grows || holding >= newest.k as usize || sight.bugs.has(Bug::NoCatchUp) {
+        let text = format!(
+            "write quorum {} is in force, {holding} members hold what the primary had",
+            newest.version
+        );
+        plan.because("change_in_force", text);
+        plan.decision = Some(Decision::FinishChange);
+    } else {
+        let text = format!(
+            "{holding} of {} members hold what the primary had",
+            newest.k
+        );
+        plan.because("change_catching_up", text);
     }
 }
 
@@ -226,6 +250,10 @@ fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
         if sight.reading_of_stage(instance).is_none() || follows(facts, &primary.instance) {
             continue;
         }
+        if let Some(name) = sight.alias_of(instance) {
+            plan.because("alias", format!("{instance} is another name of {name}"));
+            continue;
+        }
         let upstream = primary.instance.clone();
         let position = facts.position.as_ref();
         let on_chain = position.is_some_and(|p| sight.state.chain.offset_of(p).is_some());
@@ -237,14 +265,15 @@ fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
             plan.order(sight, instance, ActionKind::Unfreeze { primary: upstream });
             continue;
         }
-        if room == 0 {
+        // A rogue primary may still take writes, and what lies on the chain needs no full copy.
+        if room == 0 && !on_chain && facts.role != Role::Primary {
             plan.because(
                 "parallel_syncs",
                 format!("{instance} waits until others have synced"),
             );
             continue;
         }
-        room -= 1;
+        room = room.saturating_sub(1);
         let (code, text, kind) = if facts.role == Role::Primary || is_frozen(facts) {
             let text =
                 format!("{instance} is no authorised primary: a replica of {upstream} again");
@@ -395,6 +424,10 @@ fn admit(
         return;
     };
     let early = sight.bugs.has(Bug::AdmitBeforeData);
+    if let Some(name) = sight.alias_of(instance) {
+        plan.because("alias", format!("{instance} is another name of {name}"));
+        return;
+    }
     if !follows(facts, &primary.instance) || facts.persistable == Persistable::No {
         return;
     }

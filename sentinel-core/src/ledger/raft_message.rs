@@ -88,6 +88,17 @@ pub(super) struct Receiver<'a> {
     pub(super) voters: &'a [u64],
 }
 
+impl RaftMessage {
+    /// Whether only a follower sends it, in answer to its leader.
+    pub(crate) fn answers_leader(&self) -> bool {
+        let answers = [
+            MessageType::MsgAppendResponse,
+            MessageType::MsgHeartbeatResponse,
+        ];
+        answers.iter().any(|kind| self.kind == *kind as i32)
+    }
+}
+
 /// Refuses what no correct voter sends; what passes cannot make raft-rs panic, once [`without_lost_commit`] has
 /// seen it.
 pub(super) fn check(message: &RaftMessage, receiver: &Receiver<'_>) -> Result<(), StepError> {

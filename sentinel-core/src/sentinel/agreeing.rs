@@ -1,5 +1,7 @@
 //! The Raft side of the machine: beats, committed decisions, snapshots.
 
+use std::time::Duration;
+
 use crate::codec;
 use crate::event::{Event, EventKind};
 use crate::id::{ServiceName, Term};
@@ -10,6 +12,9 @@ use crate::sentinel::post::Post;
 use crate::sentinel::{Output, Sentinel, Timer};
 use crate::time::Instant;
 
+/// How often a follower tells the other followers that it is alive.
+const ALIVE_PACE: Duration = Duration::from_millis(500);
+
 /// Committed entries after which the table is saved in their place.
 const ENTRIES_PER_SNAPSHOT: u64 = 1000;
 
@@ -19,6 +24,30 @@ impl Sentinel {
             raft.tick();
         }
         self.follow(now);
+        self.tell_alive(now);
+    }
+
+    /// Followers do not talk to one another in Raft; without this each would look dead to the others.
+    fn tell_alive(&mut self, now: Instant) {
+        let due = self
+            .alive_told_at
+            .is_none_or(|at| now.since(at) >= ALIVE_PACE);
+        if self.raft.is_none() || self.is_leader() || !due {
+            return;
+        }
+        self.alive_told_at = Some(now);
+        let leader = self.leader();
+        for peer in self
+            .peers
+            .keys()
+            .filter(|peer| Some(*peer) != leader.as_ref())
+        {
+            let message = Box::new(PeerMessage::Alive);
+            self.outputs.push_back(Output::Send {
+                to: peer.clone(),
+                message,
+            });
+        }
     }
 
     /// Carries out whatever Raft has ready, until nothing is left.
@@ -114,6 +143,10 @@ impl Sentinel {
         };
         post.view_stale = true;
         let readopted = matches!(decision, Decision::Adopt { .. });
+        let renews = matches!(decision, Decision::Rename { .. } | Decision::Change { .. });
+        if let Some(desk) = post.desk.as_mut().filter(|_| renews) {
+            desk.forget_marks();
+        }
         if before == Some(&service.stage) && !readopted {
             return;
         }

@@ -63,6 +63,9 @@ impl Sentinel {
 
     /// A voter is asked for its table.
     pub(super) fn on_follow(&mut self, now: Instant, from: NodeName, have: u64) {
+        self.following
+            .askers
+            .retain(|_, (asked_at, _)| now.since(*asked_at) < ASKER_PATIENCE);
         let known = self.following.askers.contains_key(&from);
         if self.raft.is_none() || (!known && self.following.askers.len() >= ASKERS_MAX) {
             return;

@@ -25,6 +25,9 @@ pub(super) struct Leadership {
     next_action: u64,
 }
 
+/// What a leader assumes of the deadlines of the one before, while it knows of no service.
+const DEADLINE_MIN: Duration = Duration::from_millis(300);
+
 /// How soon a proposal that came to nothing is made again.
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -44,14 +47,16 @@ impl Sentinel {
             Some(held) if leads && (held.term == term || !self.is_leader()) => {}
             None if !leads => {}
             Some(_) | None if leads => {
-                // Deadlines of the old leader's orders are at most this long.
+                // A leader before us may have ordered until its contact was no longer fresh, with this deadline.
                 let longest = self
                     .table
                     .services
                     .values()
                     .map(|service| service.settings.action_deadline)
                     .max();
-                let acts_from = now + longest.unwrap_or_default();
+                let longest = longest.unwrap_or_default().max(DEADLINE_MIN);
+                let acts_from = now + longest + self.settings.timing.contact_fresh;
+                self.contacts.clear();
                 self.leadership = Some(Leadership {
                     term,
                     acts_from,
@@ -100,7 +105,7 @@ impl Sentinel {
 
     /// When a majority of voters, this node included, was last heard by it; for a leader only.
     pub(super) fn contact(&self, now: Instant) -> Option<Instant> {
-        let mut heard: Vec<Instant> = self.peers.values().filter_map(|peer| peer.heard).collect();
+        let mut heard: Vec<Instant> = self.contacts.values().copied().collect();
         heard.sort_unstable_by(|a, b| b.cmp(a));
         match majority(self.settings.voters.len()) - 1 {
             0 => Some(now),

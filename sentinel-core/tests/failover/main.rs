@@ -1,6 +1,7 @@
 //! Scripts of the whole machine, one path each, in a world without chance.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod holes;
 mod world;
 
 use std::time::Duration;
@@ -141,7 +142,10 @@ fn a_refusing_member_leaves_the_write_quorum_and_comes_back() {
     let server = world.server(2);
     (server.life, server.alive) = (2, true);
     world.steady_on(0, 2);
-    assert_eq!(world.state().configs[0].members[&instance(2)].as_str(), "2");
+    assert_eq!(
+        world.state().configs[0].members[&instance(2)].as_str(),
+        "10.0.0.21:6002.2"
+    );
 }
 
 #[test]

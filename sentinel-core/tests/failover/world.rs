@@ -8,7 +8,7 @@ use std::time::Duration;
 use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::config::{NodeRole, NodeSettings, ServiceSettings, Timing};
 use sentinel_core::event::EventKind;
-use sentinel_core::id::{InstanceId, NodeName, ServiceName};
+use sentinel_core::id::{Incarnation, InstanceId, NodeName, ServiceName};
 use sentinel_core::ledger::{ServiceState, Stage};
 use sentinel_core::observation::{
     Facts, Link, Observation, Persistable, ProbeFailure, ReplicaLink, RestartGuard, Role, Upstream,
@@ -35,6 +35,10 @@ pub(crate) struct Server {
     pub(crate) holds_data: bool,
     pub(crate) quorum: Option<WriteQuorum>,
     pub(crate) orders: Vec<&'static str>,
+    /// It receives nothing more, and looks as if it did.
+    pub(crate) lagging: bool,
+    /// It carries out this order, and hangs before it answers.
+    pub(crate) hang_on: Option<&'static str>,
 }
 
 pub(crate) struct World {
@@ -45,6 +49,11 @@ pub(crate) struct World {
     pub(crate) events: Vec<(NodeName, EventKind)>,
     /// Answers that take until their deadline.
     late: BTreeMap<(Instant, u64), (NodeName, Input)>,
+    slow_acts: BTreeMap<(Instant, u64), (NodeName, Box<Action>)>,
+    pub(crate) slow_configure: Duration,
+    pub(crate) slow_probe: Duration,
+    /// Other names of servers.
+    pub(crate) aliases: BTreeMap<InstanceId, InstanceId>,
     sequence: u64,
     lineages: u32,
 }
@@ -59,15 +68,20 @@ pub(crate) fn name(n: usize) -> NodeName {
     NodeName::new(format!("s{n}"))
 }
 
+/// An incarnation is one server's alone, as the contract demands.
+fn incarnation(of: &InstanceId, server: &Server) -> Incarnation {
+    Incarnation::new(format!("{of}.{}", server.life))
+}
+
 impl World {
     /// Three voters; instance 0 is primary, the others stream from it.
     pub(crate) fn new(replicas: u16) -> Self {
+        Self::with_seeds(replicas, [instance(0)].into())
+    }
+
+    pub(crate) fn with_seeds(replicas: u16, seeds: BTreeSet<InstanceId>) -> Self {
         let voters: BTreeSet<NodeName> = (1..=3).map(name).collect();
-        let mut service = ServiceSettings::new(
-            ServiceName::from(SERVICE),
-            "test".into(),
-            [instance(0)].into(),
-        );
+        let mut service = ServiceSettings::new(ServiceName::from(SERVICE), "test".into(), seeds);
         service.down_after = Duration::from_secs(1);
         let node = |node: &NodeName| {
             let settings = NodeSettings {
@@ -105,6 +119,8 @@ impl World {
             holds_data: true,
             quorum: None,
             orders: Vec::new(),
+            lagging: false,
+            hang_on: None,
         };
         let servers = (0..=replicas).map(|n| (instance(n), server(n))).collect();
         Self {
@@ -114,6 +130,10 @@ impl World {
             servers,
             events: Vec::new(),
             late: BTreeMap::new(),
+            slow_acts: BTreeMap::new(),
+            slow_configure: Duration::ZERO,
+            slow_probe: Duration::ZERO,
+            aliases: BTreeMap::new(),
             sequence: 0,
             lineages: 1,
         }
@@ -172,7 +192,25 @@ impl World {
 
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
+        let mut steps = 0;
         while self.now < end {
+            steps += 1;
+            assert!(
+                steps < 60_000,
+                "time stands still at {:?}: {:?} slow {:?} late {:?} timers {:?} {:?}",
+                self.now,
+                self.report(),
+                self.slow_acts.keys().next(),
+                self.late.keys().next(),
+                self.nodes
+                    .iter()
+                    .map(|(n, m)| (n.clone(), m.poll_timeout()))
+                    .collect::<Vec<_>>(),
+                self.servers
+                    .values()
+                    .map(|s| s.orders.len())
+                    .collect::<Vec<_>>()
+            );
             self.step();
         }
     }
@@ -202,6 +240,25 @@ impl World {
             .filter(|(name, _)| !self.dead.contains(*name));
         let timers = awake.map(|(name, node)| (node.poll_timeout(), name.clone()));
         let (at, node) = timers.min().unwrap();
+        let slow = self.slow_acts.keys().next().map(|(due, _)| *due);
+        let late = self.late.keys().next().map(|(due, _)| *due);
+        if let Some(due) = slow.filter(|due| *due <= at && late.is_none_or(|late| *due <= late)) {
+            let (_, (node, action)) = self.slow_acts.pop_first().unwrap();
+            self.now = self.now.max(due);
+            let outcome = self.act(&action);
+            self.sequence += 1;
+            self.late.insert(
+                (self.now, self.sequence),
+                (
+                    node,
+                    Input::Acted {
+                        id: action.id,
+                        outcome,
+                    },
+                ),
+            );
+            return;
+        }
         let (at, first) = match self.late.first_key_value() {
             Some(((due, _), _)) if *due <= at => {
                 let ((due, _), late) = self.late.pop_first().unwrap();
@@ -247,7 +304,7 @@ impl World {
                 ));
             }
             Output::Probe(request) => {
-                let server = &self.servers[&request.instance];
+                let server = &self.servers[&self.real(&request.instance)];
                 let (at, observation) = match (server.alive, server.hung) {
                     (false, _) => (self.now, Observation::Failure(ProbeFailure::Refused)),
                     (true, true) => (
@@ -255,7 +312,7 @@ impl World {
                         Observation::Failure(ProbeFailure::TimedOut),
                     ),
                     (true, false) => (
-                        self.now,
+                        self.now + self.slow_probe,
                         Observation::Facts(Box::new(self.facts(&request.instance))),
                     ),
                 };
@@ -267,6 +324,15 @@ impl World {
                     },
                 );
                 self.answer_at(at, answer, inputs);
+            }
+            Output::Act(action)
+                if matches!(action.kind, ActionKind::Configure { .. })
+                    && self.slow_configure > Duration::ZERO =>
+            {
+                self.sequence += 1;
+                let due = self.now + self.slow_configure;
+                self.slow_acts
+                    .insert((due, self.sequence), (node.clone(), action));
             }
             Output::Act(action) => {
                 let outcome = self.act(&action);
@@ -300,19 +366,25 @@ impl World {
         }
     }
 
+    fn real(&self, name: &InstanceId) -> InstanceId {
+        self.aliases.get(name).unwrap_or(name).clone()
+    }
+
     fn facts(&self, of: &InstanceId) -> Facts {
+        let of = &self.real(of);
         let server = &self.servers[of];
         let position = |lineage: u32, offset| Position {
             lineage: Lineage::new(lineage.to_string()),
             offset: Offset(offset),
         };
-        let follows = |server: &Server| server.upstream.as_ref() == Some(of);
+        let follows =
+            |server: &Server| server.upstream.as_ref().map(|up| self.real(up)).as_ref() == Some(of);
         let replicas = self
             .servers
             .iter()
             .filter(|(_, other)| other.alive && follows(other));
         Facts {
-            incarnation: server.life.to_string().as_str().into(),
+            incarnation: incarnation(of, server),
             role: if server.primary {
                 Role::Primary
             } else {
@@ -358,17 +430,18 @@ impl World {
 
     fn serves(&self, instance: &InstanceId) -> bool {
         self.servers
-            .get(instance)
+            .get(&self.real(instance))
             .is_some_and(|server| server.alive && !server.hung)
     }
 
     fn act(&mut self, action: &Action) -> Outcome {
-        if !self.serves(&action.instance) || self.servers[&action.instance].deaf {
+        let real = self.real(&action.instance);
+        if !self.serves(&real) || self.servers[&real].deaf {
             return Outcome::Unknown("no answer".into());
         }
         self.lineages += 1;
         let fresh = self.lineages;
-        let server = self.servers.get_mut(&action.instance).unwrap();
+        let server = self.servers.get_mut(&real).unwrap();
         server.orders.push(action.kind.word());
         match &action.kind {
             ActionKind::Freeze => {
@@ -387,7 +460,9 @@ impl World {
                 position,
                 quorum,
             } => {
-                if server.life.to_string() != expect.incarnation.as_str() {
+                if server.life.to_string()
+                    != expect.incarnation.as_str().rsplit('.').next().unwrap()
+                {
                     return Outcome::Refused("another incarnation".into());
                 }
                 assert_eq!(position.offset, Offset(server.offset));
@@ -396,6 +471,10 @@ impl World {
                 server.fork = Some((server.lineage, server.offset));
                 server.lineage = fresh;
             }
+        }
+        if server.hang_on == Some(action.kind.word()) {
+            server.hung = true;
+            return Outcome::Unknown("no answer".into());
         }
         Outcome::Done(Box::new(self.facts(&action.instance)))
     }
@@ -412,11 +491,11 @@ impl World {
                 continue;
             };
             let (lineage, fork, offset) = {
-                let up = &self.servers[&upstream];
+                let up = &self.servers[&self.real(&upstream)];
                 (up.lineage, up.fork, up.offset)
             };
             let server = self.servers.get_mut(&replica).unwrap();
-            if server.alive && !server.hung && server.synced {
+            if server.alive && !server.hung && server.synced && !server.lagging {
                 (server.lineage, server.fork, server.offset) = (lineage, fork, offset);
             }
         }

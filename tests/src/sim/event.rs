@@ -211,6 +211,7 @@ fn message_digest(message: &PeerMessage) -> u64 {
         PeerMessage::Opinions(report) => 1 + report.opinions.len() as u64,
         PeerMessage::Table(update) => 1_000 + update.index,
         PeerMessage::Follow { have } => 2_000 + have,
+        PeerMessage::Alive => 3_000,
     }
 }
 

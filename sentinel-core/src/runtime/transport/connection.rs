@@ -138,7 +138,9 @@ fn may_send(role: NodeRole, message: &PeerMessage) -> bool {
     match (role, message) {
         (NodeRole::Voter, _) => true,
         (NodeRole::Observer, PeerMessage::Opinions(_) | PeerMessage::Follow { .. }) => true,
-        (NodeRole::Observer, PeerMessage::Raft(_) | PeerMessage::Table(_)) => false,
+        (NodeRole::Observer, PeerMessage::Raft(_) | PeerMessage::Table(_) | PeerMessage::Alive) => {
+            false
+        }
     }
 }
 
