@@ -7,7 +7,8 @@
 /// A rule left out. The letters are those of the rule in `docs/safety.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bug {
-    /// S1: positions of different lineages compare by offset alone.
+    /// S1: positions of different lineages compare by offset alone. The checks of admission, which would hide it,
+    /// are left out with it.
     OffsetOnly,
     /// S2: a candidate below the floor may be promoted.
     NoFloor,

@@ -89,6 +89,11 @@ pub fn count(
     facts: &Facts,
     bugs: &Bugs,
 ) -> Result<Offset, Reason> {
+    if bugs.has(Bug::OffsetOnly)
+        && let Some(position) = &facts.position
+    {
+        return Ok(position.offset);
+    }
     if !bugs.has(Bug::AnyIncarnation) {
         if !facts.synced {
             let text = format!("{instance} has not finished a sync, so its data are not whole");
@@ -116,9 +121,6 @@ pub fn count(
             format!("{instance} cannot tell its position"),
         ));
     };
-    if bugs.has(Bug::OffsetOnly) {
-        return Ok(position.offset);
-    }
     state.offset_on_chain(instance, facts).ok_or_else(|| {
         let text =
             format!("{instance} is at {position}, which is no part of the authorised history");
