@@ -65,6 +65,10 @@ impl Writers {
             .enable_all()
             .build()
             .expect("a runtime can be started");
+        let prefix = match source {
+            Source::Voters => "w".to_owned(),
+            Source::Server(index) => format!("pinned{index}-"),
+        };
         let source = match source {
             Source::Server(index) => PrimarySource::Fixed(cluster.servers[index].instance()),
             Source::Voters => {
@@ -82,7 +86,8 @@ impl Writers {
             let _inside = runtime.enter();
             let guard = WriteGuard::new(GuardOptions::new(SERVICE.into(), source));
             for writer in 0..WRITERS {
-                runtime.spawn(write(guard.clone(), writer, acknowledged.clone()));
+                let keys = format!("{prefix}{writer}");
+                runtime.spawn(write(guard.clone(), keys, acknowledged.clone()));
             }
         }
         let writers = Self {
@@ -128,12 +133,12 @@ impl Writers {
     }
 }
 
-async fn write(guard: WriteGuard, writer: u64, acknowledged: Arc<Acknowledged>) {
+async fn write(guard: WriteGuard, keys: String, acknowledged: Arc<Acknowledged>) {
     let mut pace = tokio::time::interval(PACE);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for number in 0_u64.. {
         pace.tick().await;
-        let key = format!("w{writer}:{number}");
+        let key = format!("{keys}:{number}");
         let mut command = redis::cmd("SET");
         command.arg(&key).arg(&key);
         match guard.write(command).await {

@@ -1,10 +1,10 @@
-//! The only replica has not finished its first sync when the primary dies.
+//! A replica has not finished its first sync when the primary dies.
 //!
-//! Redis Sentinel promotes it, and the old primary then copies its emptiness.
+//! Where it is the only one, Redis Sentinel promotes it, and the old primary then copies its emptiness.
 
 use std::time::Duration;
 
-use sentinel_tests::cluster::Cluster;
+use sentinel_tests::cluster::{Cluster, Source, Writers};
 use sentinel_tests::redis_server::RedisServer;
 use sentinel_tests::wait;
 
@@ -13,15 +13,16 @@ const KEYS: i64 = 100_000;
 /// Long beside a failover, which takes some hundred milliseconds here.
 const NOTHING_FOR: Duration = Duration::from_secs(4);
 
-fn load_keys(server: &RedisServer) {
-    let mut connection = server.connect().unwrap();
+fn load_keys(server: &RedisServer) -> redis::RedisResult<()> {
+    let mut connection = server.connect()?;
     for first in (0..KEYS).step_by(1000) {
         let mut set = redis::cmd("MSET");
         for number in first..first + 1000 {
             set.arg(format!("key{number}")).arg(number);
         }
-        set.exec(&mut connection).unwrap();
+        set.exec(&mut connection)?;
     }
+    Ok(())
 }
 
 /// Putting the write quorum in force closes every client's connection, at any moment until the leader is content.
@@ -40,7 +41,7 @@ fn keys_on(server: &RedisServer) -> i64 {
 #[test]
 fn a_replica_in_its_first_sync_is_not_promoted_and_nothing_is_wiped() {
     let primary = RedisServer::start();
-    load_keys(&primary);
+    load_keys(&primary).unwrap();
     primary.cli(&["SAVE"]);
     let mut cluster = Cluster::guarding(vec![primary]);
     let before = cluster.wait_whole();
@@ -88,4 +89,27 @@ fn a_replica_in_its_first_sync_is_not_promoted_and_nothing_is_wiped() {
     let after = whole.unwrap_or_else(|| panic!("the cluster is not whole: {missing}"));
     assert_eq!(after.primary, 0);
     assert_eq!(keys_on(&cluster.servers[replica]), KEYS);
+}
+
+#[test]
+fn a_replica_with_whole_data_is_promoted_and_not_the_one_in_its_first_sync() {
+    let mut cluster = Cluster::start(1);
+    let before = cluster.wait_whole();
+    cluster.until("the keys are loaded", || {
+        load_keys(&cluster.servers[before.primary]).ok()
+    });
+    let writers = Writers::start(&cluster, Source::Voters);
+    slow_down_syncs(&cluster, "200");
+    let late = cluster.add_replica_of(before.primary);
+    cluster.servers[before.primary].wait_for_info("rdb_bgsave_in_progress", "1");
+    cluster.servers[late].wait_for_info("master_sync_in_progress", "1");
+    cluster.servers[before.primary].kill9();
+    assert_ne!(cluster.wait_new_primary(before), late);
+    cluster.servers[before.primary].restart();
+    let after = cluster.wait_whole_after(before);
+    writers.wait_for_more(&cluster, 100);
+    writers.stop().verify_all(&cluster, after);
+    for server in &cluster.servers {
+        assert!(keys_on(server) >= KEYS, "{}", server.instance());
+    }
 }

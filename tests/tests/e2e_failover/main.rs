@@ -5,4 +5,5 @@
 
 mod first_sync;
 mod primary;
+mod replicas;
 mod voters;

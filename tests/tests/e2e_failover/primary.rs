@@ -16,11 +16,13 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
     writers.stop().verify_all(&cluster, after);
 }
 
+/// A writer that stays with the old primary gets no acknowledgement for what is lost there when it goes on.
 #[test]
 fn a_hung_primary_is_replaced_and_comes_back_as_a_replica() {
     let cluster = Cluster::start(2);
     let before = cluster.wait_whole();
     let writers = Writers::start(&cluster, Source::Voters);
+    let pinned = Writers::start(&cluster, Source::Server(before.primary));
     cluster.servers[before.primary].pause();
     cluster.wait_new_primary(before);
     writers.wait_for_more(&cluster, 100);
@@ -28,6 +30,7 @@ fn a_hung_primary_is_replaced_and_comes_back_as_a_replica() {
     let after = cluster.wait_whole_after(before);
     writers.wait_for_more(&cluster, 100);
     writers.stop().verify_all(&cluster, after);
+    pinned.stop().verify_all(&cluster, after);
 }
 
 /// The judge of all the tests here can tell.
@@ -54,6 +57,21 @@ fn a_primary_that_restarts_empty_at_once_is_replaced_and_wipes_nobody() {
     let writers = Writers::start(&cluster, Source::Voters);
     writers.wait_for_more(&cluster, 100);
     cluster.servers[before.primary].restart_empty();
+    let after = cluster.wait_whole_after(before);
+    writers.wait_for_more(&cluster, 100);
+    writers.stop().verify_all(&cluster, after);
+}
+
+/// Its replicas would go back with it to what it saved last.
+#[test]
+fn a_primary_that_restarts_at_once_with_old_data_is_replaced() {
+    let mut cluster = Cluster::start(2);
+    let before = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Voters);
+    let saved = || cluster.servers[before.primary].try_cli(&["SAVE"]).ok();
+    cluster.until("the primary saves", saved);
+    writers.wait_for_more(&cluster, 100);
+    cluster.servers[before.primary].restart();
     let after = cluster.wait_whole_after(before);
     writers.wait_for_more(&cluster, 100);
     writers.stop().verify_all(&cluster, after);
