@@ -203,6 +203,39 @@ fn a_follower_shows_what_would_block_the_next_failover() {
     );
 }
 
+/// A node that listens on loopback announces loopback, which is from another host somebody else.
+#[test]
+fn whoever_answers_at_the_leaders_address_is_not_taken_for_it() {
+    let cluster = Cluster::new();
+    let observer = cluster.start("o1", "observer");
+    let announced = format!(
+        "[node]\nannounce_http = \"{}\"",
+        observer.process.address("http")
+    );
+    let _voters = ["s1", "s2", "s3"].map(|name| {
+        let settings = cluster.settings(name, "voter");
+        let text = fs::read_to_string(&settings).unwrap();
+        fs::write(&settings, text.replacen("[node]", &announced, 1)).unwrap();
+        SentinelNode::start(&settings)
+    });
+    for (command, missing) in [
+        (
+            "status",
+            "; what follows is from o1, and what would block a failover is ",
+        ),
+        (
+            "explain",
+            "hint: the leader's report is missing, because leader s",
+        ),
+    ] {
+        let found = ", where o1 answers: set node.announce_http on s";
+        let said = until(&observer, &[command, "orders"], |said| {
+            said.code == 0 && said.err.contains(found)
+        });
+        assert!(said.err.contains(missing), "{said:?}");
+    }
+}
+
 /// The settings seed the committed table once; whoever edits them afterwards hears that nothing follows from it.
 #[test]
 fn an_edit_of_the_settings_is_told_to_be_without_effect() {

@@ -6,8 +6,8 @@ use super::age::age;
 use super::args::{Format, SettingsArg};
 use super::ask;
 use super::failure::Failure;
+use super::leader::{Unheard, Way};
 use crate::api::ExplainJson;
-use crate::client::Client;
 use crate::exit::ExitCode;
 use crate::output;
 
@@ -35,17 +35,20 @@ pub(super) fn run(
 }
 
 fn from_leader(answer: ExplainJson, path: &str) -> ExplainJson {
-    let (Some(leader), Some(address)) = (&answer.leader, &answer.leader_http) else {
-        return answer;
-    };
-    if *leader == answer.node {
+    if answer.leader.is_none() || answer.leader.as_ref() == Some(&answer.node) {
         return answer;
     }
-    match Client::new(address.clone()).get(path) {
+    let ask = || -> Result<ExplainJson, Unheard> {
+        let way = Way::to(answer.leader.as_ref(), answer.leader_http.as_ref())?;
+        let from_leader: ExplainJson = way.get(path)?;
+        way.is_the_end(&from_leader.node)?;
+        Ok(from_leader)
+    };
+    match ask() {
         Ok(from_leader) => from_leader,
-        Err(error) => {
+        Err(unheard) => {
             output::note(&format!(
-                "hint: the report of leader {leader} is missing, because {error}; what follows is from {}",
+                "hint: the leader's report is missing, because {unheard}; what follows is from {}",
                 answer.node
             ));
             answer
