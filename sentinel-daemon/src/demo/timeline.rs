@@ -36,6 +36,28 @@ impl Mark {
         }
     }
 
+    /// What the voters publish, in words: who, and how many of them. A payload that is none of theirs is shown as it is.
+    fn told(self, payload: &str, voters: usize) -> String {
+        let words: Vec<&str> = payload.split(' ').collect();
+        let address = |host: &str, port: &str| match port.parse() {
+            Ok(port) => InstanceId::new(host, port).to_string(),
+            Err(_no_port) => format!("{host}:{port}"),
+        };
+        match (self, &words[..]) {
+            (Self::Detected, ["master", _, host, port, "#quorum", tally]) => {
+                let (witnesses, _needed) = tally.split_once('/').unwrap_or((tally, ""));
+                format!("{} down by {witnesses} of {voters}", address(host, port))
+            }
+            (Self::Decided, ["slave", chosen, ..]) => format!("{chosen} chosen"),
+            (Self::Promoted, [_, _, _, host, port]) => {
+                format!("{} answered as primary", address(host, port))
+            }
+            (Self::Detected | Self::Decided | Self::Promoted | Self::FirstWrite, _) => {
+                payload.to_owned()
+            }
+        }
+    }
+
     /// The channel on which it is told.
     fn of_channel(channel: &str) -> Option<Self> {
         match channel {
@@ -65,6 +87,7 @@ impl Timeline {
     pub(super) async fn listen(endpoints: &[InstanceId]) -> Result<Self, DemoError> {
         let marks = Arc::new(Mutex::new(Marks::default()));
         let mut listeners = JoinSet::new();
+        let voters = endpoints.len();
         for endpoint in endpoints {
             let subscribed = subscribe(endpoint).await;
             let subscription = subscribed.map_err(|source| DemoError::Server {
@@ -78,7 +101,7 @@ impl Timeline {
                     let at = Instant::now();
                     let text: String = message.get_payload().unwrap_or_default();
                     if let Some(mark) = Mark::of_channel(message.get_channel_name()) {
-                        note(&marks, mark, at, &text);
+                        note(&marks, mark, at, &mark.told(&text, voters));
                     }
                 }
             });
@@ -133,4 +156,62 @@ async fn subscribe(endpoint: &InstanceId) -> redis::RedisResult<redis::aio::PubS
         subscription.subscribe(channel).await?;
     }
     Ok(subscription)
+}
+
+#[cfg(test)]
+mod tests {
+    use sentinel_core::event::{Event, EventKind};
+    use sentinel_core::id::{NodeName, ServiceName};
+
+    use super::*;
+    use crate::resp::events;
+
+    /// Read from what the endpoint really publishes, so that the two cannot drift apart.
+    fn told(kind: EventKind) -> Vec<String> {
+        let event = Event {
+            service: ServiceName::new("demo"),
+            token: sentinel_core::id::Token::default(),
+            primary: Some(InstanceId::new("127.0.0.1", 1)),
+            kind,
+        };
+        let messages = events::messages(&event, None);
+        let marked = messages
+            .iter()
+            .filter_map(|message| Some((Mark::of_channel(message.channel)?, message)));
+        marked
+            .map(|(mark, message)| mark.told(&message.payload, 3))
+            .collect()
+    }
+
+    #[test]
+    fn events_are_told_in_words() {
+        let old = InstanceId::new("127.0.0.1", 1);
+        let new = InstanceId::new("::1", 2);
+        let witnesses = ["s1", "s2"].map(NodeName::new).into();
+        for (kind, words) in [
+            (
+                EventKind::PrimaryDown {
+                    instance: old.clone(),
+                    witnesses,
+                    quorum: 2,
+                },
+                "127.0.0.1:1 down by 2 of 3",
+            ),
+            (
+                EventKind::TargetSelected {
+                    instance: new.clone(),
+                },
+                "[::1]:2 chosen",
+            ),
+            (
+                EventKind::PrimarySwitched {
+                    from: Some(old),
+                    to: new,
+                },
+                "[::1]:2 answered as primary",
+            ),
+        ] {
+            assert_eq!(told(kind), [words]);
+        }
+    }
 }
