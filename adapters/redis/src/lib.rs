@@ -22,5 +22,5 @@ mod service;
 mod session;
 
 pub use adapter::{ENGINE, RedisAdapter};
-pub use credentials::{Credentials, Secret, SecretError};
+pub use credentials::{Credentials, Secret};
 pub use service::RedisService;
