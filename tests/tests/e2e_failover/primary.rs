@@ -1,6 +1,9 @@
 //! The primary alone is hit.
 
+use std::time::Duration;
+
 use sentinel_tests::cluster::{Cluster, Source, Writers};
+use sentinel_tests::wait;
 
 #[test]
 fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
@@ -103,6 +106,10 @@ fn a_primary_with_one_replica_is_replaced_and_writes_wait_for_the_old_one() {
     let writers = Writers::start(&cluster, Source::Voters);
     cluster.servers[before.primary].kill9();
     cluster.wait_new_primary(before);
+    let acknowledged = writers.count();
+    wait::throughout(Duration::from_secs(1), || {
+        assert_eq!(writers.count(), acknowledged, "nobody else holds it");
+    });
     cluster.servers[before.primary].restart();
     let after = cluster.wait_whole_after(before);
     writers.wait_for_more(&cluster, 100);
