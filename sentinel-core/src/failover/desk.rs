@@ -245,7 +245,9 @@ impl Desk {
         }
     }
 
-    /// An instance was read again: evidence that no longer holds is dropped, and what holds is renewed.
+    /// An instance was read again: evidence that no longer holds is dropped, and what holds is renewed. A reading that
+    /// was asked for while the freeze was under way may have been answered before it, so it contradicts nothing; what
+    /// seals is read once more in any case.
     pub fn on_reading(&mut self, instance: &InstanceId, reading: &Reading) {
         if let Some(evidence) = self.frozen.get_mut(instance)
             && reading.asked_at >= evidence.asked_at
@@ -253,7 +255,7 @@ impl Desk {
             if is_frozen(&reading.facts) && reading.facts.incarnation == evidence.facts.incarnation
             {
                 *evidence = reading.clone();
-            } else {
+            } else if reading.asked_at >= evidence.read_at {
                 self.frozen.remove(instance);
             }
         }
@@ -276,4 +278,73 @@ pub fn is_frozen(facts: &Facts) -> bool {
             ..
         }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ServiceName, Term};
+    use crate::observation::{Link, Persistable, RestartGuard};
+
+    fn at(millis: u64) -> Instant {
+        Instant::ORIGIN + Duration::from_millis(millis)
+    }
+
+    fn facts(upstream: Upstream) -> Facts {
+        Facts {
+            incarnation: "life".into(),
+            role: Role::Replica {
+                upstream,
+                link: Link::Broken,
+            },
+            position: None,
+            fork: None,
+            synced: true,
+            holds_data: true,
+            persistable: Persistable::Yes,
+            priority: 100,
+            write_quorum: None,
+            replicas: Vec::new(),
+            restart_guard: RestartGuard::None,
+        }
+    }
+
+    /// A freeze is ordered at 10 ms and known to be done at 16 ms; a reading says then that the instance still receives.
+    fn frozen_after_a_reading_asked_for_at(millis: u64) -> bool {
+        let replica = InstanceId::new("10.0.0.21", 2);
+        let mut desk = Desk::new(at(0), Epoch(2));
+        let freeze = Action {
+            id: ActionId {
+                term: Term(1),
+                sequence: 1,
+            },
+            service: ServiceName::from("orders"),
+            instance: replica.clone(),
+            token: Token {
+                epoch: Epoch(2),
+                step: 1,
+            },
+            deadline: at(310),
+            kind: ActionKind::Freeze,
+        };
+        desk.on_order(at(10), &freeze);
+        let done = Outcome::Done(Box::new(facts(Upstream::Frozen)));
+        desk.on_outcome(at(16), freeze.id, &done);
+        let upstream = Upstream::Instance(InstanceId::new("10.0.0.21", 1));
+        let reading = Reading {
+            facts: facts(upstream),
+            asked_at: at(millis),
+            read_at: at(millis + 1),
+        };
+        desk.on_reading(&replica, &reading);
+        desk.frozen.contains_key(&replica)
+    }
+
+    /// It would be frozen a second time, and the failover would wait for that.
+    #[test]
+    fn a_reading_answered_before_the_freeze_does_not_undo_it() {
+        assert!(frozen_after_a_reading_asked_for_at(9), "before the order");
+        assert!(frozen_after_a_reading_asked_for_at(12), "under way");
+        assert!(!frozen_after_a_reading_asked_for_at(16), "after its end");
+    }
 }
