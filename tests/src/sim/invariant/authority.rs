@@ -1,5 +1,5 @@
 //! Invariant 1: at most one instance is authorised as primary per epoch, and at any instant at most one
-//! instance takes and acknowledges writes (DESIGN section 4; `docs/safety.md`, rules S9 and S10).
+//! instance takes and acknowledges writes (`docs/safety.md`, rules S9 and S10).
 
 use std::collections::BTreeMap;
 

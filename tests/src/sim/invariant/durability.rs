@@ -1,5 +1,5 @@
 //! Invariant 4: no acknowledged write is ever lost: it is in the data of every later authorised primary,
-//! and in the end in everybody's (DESIGN section 4; `docs/safety.md`, rules S1 to S11).
+//! and in the end in everybody's (`docs/safety.md`, rules S1 to S11).
 //!
 //! Only writes that a guard was told to be acknowledged count; what timed out may be kept or not.
 

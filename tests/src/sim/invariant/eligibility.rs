@@ -1,6 +1,6 @@
 //! Invariant 11: an ineligible candidate (not whole, not of an admitted incarnation, below the floor, vetoed)
 //! is never promoted, and a healthy copy is never overwritten: no full sync takes an acknowledged write
-//! from a replica which neither its upstream nor the authorised primary holds (DESIGN section 4, S4, S15).
+//! from a replica which neither its upstream nor the authorised primary holds (`docs/safety.md`, rules S4, S15).
 
 use std::collections::BTreeSet;
 

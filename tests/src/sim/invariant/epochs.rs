@@ -1,4 +1,4 @@
-//! Invariant 2: epochs never go back, in any answer of any node, also over its restarts (DESIGN section 4).
+//! Invariant 2: epochs never go back, in any answer of any node, also over its restarts (`docs/safety.md`).
 
 use std::collections::BTreeMap;
 

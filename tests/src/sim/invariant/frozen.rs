@@ -1,5 +1,5 @@
 //! Invariant 7: a frozen replica receives nothing, from nobody, until it is ordered otherwise; also after
-//! its own restart. It is let go only after the abort of its epoch was committed (DESIGN section 4; rule S13).
+//! its own restart. It is let go only after the abort of its epoch was committed (`docs/safety.md`, rule S13).
 
 use std::collections::BTreeMap;
 

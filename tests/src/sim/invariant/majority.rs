@@ -1,5 +1,5 @@
 //! Invariant 3: a minority never authorises anything. A decision that any node shows lies on the disks of
-//! a majority; an action is ordered only by a node that has lately heard from one (DESIGN section 4, 6).
+//! a majority; an action is ordered only by a node that has lately heard from one (`docs/safety.md`).
 //!
 //! What a node orders after its deadline, because it was paused in between, is never sent, and no concern.
 

@@ -1,5 +1,5 @@
 //! Invariant 10: no crash loses a committed decision or a vote. What a voter says is backed by its disk; it
-//! votes once a term; and any two nodes that show one index show one table (DESIGN section 4).
+//! votes once a term; and any two nodes that show one index show one table (`docs/safety.md`).
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Invariant 5: no promotion without seal. At the instant when a promotion takes effect, no other primary,
 //! alive or to be restarted, can reach `k` members of any write quorum that may be in force there
-//! (DESIGN section 4), and enough members of each were frozen by an action of this very epoch (rule S5).
+//! (`docs/safety.md`), and enough members of each were frozen by an action of this very epoch (rule S5).
 //! Judged by what the servers are told to be and carried out, not by what the coordinator believes.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! Invariant 6: an action of a lower token never takes effect on an instance after one of a higher token
-//! did, also when it was sent before and arrives after (DESIGN section 4; `docs/safety.md`, rules S6, S14).
+//! did, also when it was sent before and arrives after (`docs/safety.md`, rules S6, S14).
 
 use std::collections::BTreeMap;
 
