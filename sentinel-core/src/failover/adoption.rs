@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::failover::plan::{Plan, Sight, follows, streams};
+use crate::failover::plan::Plan;
+use crate::failover::sight::{Sight, follows, streams};
 use crate::id::{Incarnation, InstanceId, Member};
 use crate::ledger::Decision;
 use crate::observation::{Facts, Link, Persistable, Role, Upstream};

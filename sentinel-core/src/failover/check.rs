@@ -3,7 +3,7 @@
 //! Knows the rules of `docs/safety.md` and nothing of how the plan was made. A decision that it refuses is a bug
 //! of ours: it is not proposed, and an alarm says so.
 
-use crate::failover::plan::Sight;
+use crate::failover::sight::Sight;
 use crate::ledger::{Decision, QuorumConfig, Stage};
 
 /// Why a decision must not be proposed.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::action::ActionKind;
 use crate::failover::desk::is_frozen;
-use crate::failover::plan::{Plan, Sight};
+use crate::failover::plan::Plan;
+use crate::failover::sight::Sight;
 use crate::id::{InstanceId, Member};
 use crate::ledger::Decision;
 use crate::planted::Bug;

@@ -4,10 +4,15 @@ pub mod adoption;
 pub mod check;
 pub mod desk;
 pub mod freezing;
+mod membership;
 pub mod plan;
 pub mod promoting;
+mod reattach;
 pub mod repointing;
+pub mod sight;
 pub mod steady;
+mod write_quorum;
 
 pub use desk::Desk;
-pub use plan::{Order, Plan, Sight};
+pub use plan::{Order, Plan};
+pub use sight::Sight;

@@ -1,4 +1,4 @@
-//! What a plan is made from, and what it consists of.
+//! What a plan consists of, and who makes it.
 //!
 //! A plan leaves nothing to decide later: orders to give now, at most one decision to propose, and
 //! why. A plan that does nothing says why too.
@@ -8,34 +8,13 @@ use std::time::Duration;
 
 use crate::action::ActionKind;
 use crate::detector::Evidence;
-use crate::failover::desk::Desk;
+use crate::failover::sight::Sight;
 use crate::failover::{adoption, freezing, promoting, repointing, steady};
-use crate::id::{InstanceId, Member};
-use crate::ledger::{Decision, ServiceState, Stage};
-use crate::monitor::{Monitor, Reading, Watch};
-use crate::observation::{Facts, Link, Role, Upstream};
-use crate::planted::{Bug, Bugs};
-use crate::ranking::{self, Counted};
+use crate::id::InstanceId;
+use crate::ledger::{Decision, Stage};
 use crate::reason::Reason;
 use crate::time::Instant;
 use crate::vote::Verdict;
-
-/// Everything that a leader sees of one service.
-#[derive(Clone, Copy, Debug)]
-pub struct Sight<'a> {
-    /// The moment.
-    pub now: Instant,
-    /// What is committed.
-    pub state: &'a ServiceState,
-    /// What this node observed.
-    pub monitor: &'a Monitor,
-    /// What the voters think of the primary; `None` before adoption.
-    pub verdict: Option<&'a Verdict>,
-    /// What this leader has ordered.
-    pub desk: &'a Desk,
-    /// Rules left out on purpose.
-    pub bugs: &'a Bugs,
-}
 
 /// One thing to do to one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,189 +103,7 @@ pub fn plan(sight: &Sight<'_>) -> Plan {
     plan
 }
 
-impl<'a> Sight<'a> {
-    /// One instance as this node sees it.
-    pub fn watch(&self, instance: &InstanceId) -> Option<&'a Watch> {
-        self.monitor.get(instance)
-    }
-
-    /// What an instance says now; `None` unless it is up.
-    pub fn facts(&self, instance: &InstanceId) -> Option<&'a Facts> {
-        self.watch(instance)?.current()
-    }
-
-    /// The newest reading of an instance, provided that it was asked for in this stage.
-    pub fn reading_of_stage(&self, instance: &InstanceId) -> Option<&'a Reading> {
-        self.watch(instance)?
-            .reading()
-            .filter(|reading| reading.asked_at > self.desk.stage_since)
-    }
-
-    /// The primary's facts, provided that it is up, is a primary, has its authority and lineage.
-    pub fn sound_primary(&self) -> Option<(&'a Member, &'a Facts)> {
-        let primary = self.state.primary.as_ref()?;
-        let facts = self.facts(&primary.instance)?;
-        let on_chain = facts
-            .position
-            .as_ref()
-            .is_some_and(|p| self.state.chain.ends_with(&p.lineage));
-        (facts.incarnation == primary.incarnation && facts.role == Role::Primary && on_chain)
-            .then_some((primary, facts))
-    }
-
-    /// The name under which a server is known best, if this is another name of it: an incarnation belongs to
-    /// one server. An alias is never claimed, admitted or ordered, so that one copy is not counted twice.
-    pub fn alias_of(&self, instance: &InstanceId) -> Option<&'a InstanceId> {
-        let own = &self.facts(instance)?.incarnation;
-        let rank = |name: &InstanceId| {
-            let is_primary = self
-                .state
-                .primary
-                .as_ref()
-                .is_some_and(|p| p.instance == *name);
-            let is_member = self
-                .state
-                .configs
-                .iter()
-                .any(|config| config.members.contains_key(name));
-            (
-                !is_primary,
-                !self.is_named_by_others(name),
-                !is_member,
-                name.clone(),
-            )
-        };
-        let others = self
-            .state
-            .instances
-            .iter()
-            .filter(|other| *other != instance);
-        let same = others.filter(|other| self.facts(other).is_some_and(|f| f.incarnation == *own));
-        same.min_by_key(|other| rank(other))
-            .filter(|best| rank(best) < rank(instance))
-    }
-
-    /// Whether a server names this instance as its replica or its upstream: the name that acknowledgements carry.
-    fn is_named_by_others(&self, name: &InstanceId) -> bool {
-        self.state
-            .instances
-            .iter()
-            .filter_map(|other| self.facts(other))
-            .any(|facts| {
-                follows(facts, name)
-                    || facts
-                        .replicas
-                        .iter()
-                        .any(|replica| replica.instance == *name)
-            })
-    }
-
-    /// Whether the quorum thinks that the primary is down.
-    pub fn primary_is_down(&self) -> bool {
-        self.verdict.is_some_and(Verdict::is_down)
-    }
-
-    /// What would count if every reachable member were frozen now, and why the others would not (rule L6).
-    pub fn prospect(&self) -> (Counted, Vec<Reason>) {
-        let mut counted = Counted::new();
-        let mut reasons = Vec::new();
-        for instance in self.to_freeze() {
-            let Some(watch) = self.watch(&instance) else {
-                continue;
-            };
-            let Some(facts) = watch.current() else {
-                let cause = watch.rejected().unwrap_or("it does not answer");
-                reasons.push(Reason::new(
-                    "veto_unreachable",
-                    format!("{instance} cannot be frozen: {cause}"),
-                ));
-                continue;
-            };
-            match ranking::count(self.state, &instance, facts, self.bugs) {
-                Ok(offset) => {
-                    counted.insert(instance, offset);
-                }
-                Err(reason) => reasons.push(reason),
-            }
-        }
-        (counted, reasons)
-    }
-
-    /// Every instance that a failover freezes: the members of each write quorum, and the told.
-    pub fn to_freeze(&self) -> BTreeSet<InstanceId> {
-        let members = self
-            .state
-            .configs
-            .iter()
-            .flat_map(|config| config.members.keys());
-        // Going back to the old primary once somebody was told is an ordinary promotion of it (rule S13).
-        let primary = self
-            .state
-            .primary
-            .as_ref()
-            .filter(|_| !self.state.told.is_empty());
-        let told = self
-            .state
-            .told
-            .keys()
-            .chain(primary.map(|primary| &primary.instance));
-        members.chain(told).cloned().collect()
-    }
-
-    /// Why a failover started now would not come to its end; empty when it would (rule L6).
-    pub fn blockers(&self) -> Vec<Reason> {
-        let (counted, mut reasons) = self.prospect();
-        let facts = counted
-            .keys()
-            .filter_map(|i| Some((i.clone(), self.facts(i)?)))
-            .collect();
-        let mut blocked = false;
-        if !self.bugs.has(Bug::SkipSeal)
-            && let Err(missing) = ranking::seal(self.state, &counted)
-        {
-            reasons.extend(missing);
-            blocked = true;
-        }
-        if let Err(vetoes) = ranking::choose(self.state, &counted, &facts, self.bugs) {
-            reasons.extend(vetoes);
-            blocked = true;
-        }
-        // Replicas outside the write quorum cannot be promoted; say why they are outside.
-        if blocked {
-            reasons.extend(self.outsiders());
-            reasons
-        } else {
-            Vec::new()
-        }
-    }
-
-    fn outsiders(&self) -> Vec<Reason> {
-        let primary = self.state.primary.as_ref().map(|primary| &primary.instance);
-        let inside = self.to_freeze();
-        let outside = self
-            .state
-            .instances
-            .iter()
-            .filter(|i| Some(*i) != primary && !inside.contains(*i));
-        outside
-            .map(
-                |instance| match self.watch(instance).and_then(Watch::reading) {
-                    None => Reason::new("veto_never_seen", format!("{instance} was never reached")),
-                    Some(reading) if !reading.facts.synced => {
-                        let text = format!(
-                            "{instance} has not finished its first sync, so its data are not whole"
-                        );
-                        Reason::new("veto_first_sync", text)
-                    }
-                    Some(_) => Reason::new(
-                        "veto_not_admitted",
-                        format!("{instance} is not admitted to the write quorum"),
-                    ),
-                },
-            )
-            .collect()
-    }
-
+impl Sight<'_> {
     /// Begins a failover if the verdict is Down and it could come to its end; else says what is in the way.
     pub fn fail_over(&self, plan: &mut Plan) {
         let Some(verdict) = self.verdict else { return };
@@ -337,9 +134,7 @@ impl<'a> Sight<'a> {
             plan.wake_at(self.now + BLOCKED_PACE);
         }
     }
-}
 
-impl Sight<'_> {
     /// A primary that restarted overwrites whoever follows it, and a full sync waits for `restart_delay` only (rule
     /// S15). It has lost its authority, so that a freeze without prospect takes no healthy primary's replicas away (rule
     /// L6). While no write quorum ever had enough members, nothing was acknowledged that could be lost.
@@ -359,21 +154,3 @@ impl Sight<'_> {
 
 /// How often a blocked failover is thought over again, besides every change that is seen.
 const BLOCKED_PACE: Duration = Duration::from_millis(100);
-
-/// Whether a replica receives from this primary.
-pub fn follows(facts: &Facts, primary: &InstanceId) -> bool {
-    matches!(&facts.role, Role::Replica { upstream: Upstream::Instance(upstream), .. } if upstream == primary)
-}
-
-/// Whether a replica streams from this primary.
-pub fn streams(facts: &Facts, primary: &InstanceId) -> bool {
-    follows(facts, primary)
-        && matches!(
-            &facts.role,
-            Role::Replica {
-                link: Link::Streaming,
-                ..
-            }
-        )
-        && facts.synced
-}

@@ -2,7 +2,8 @@
 //! epoch begins. Never another target in the same epoch (rule S10).
 
 use crate::action::ActionKind;
-use crate::failover::plan::{Plan, Sight};
+use crate::failover::plan::Plan;
+use crate::failover::sight::Sight;
 use crate::id::Member;
 use crate::ledger::Decision;
 use crate::observation::{Facts, Link, Role, WriteQuorum};

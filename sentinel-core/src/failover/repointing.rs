@@ -2,7 +2,8 @@
 //! follow it. The others, the old primary among them, come back in Steady, by admission.
 
 use crate::action::ActionKind;
-use crate::failover::plan::{Note, Plan, Sight, streams};
+use crate::failover::plan::{Note, Plan};
+use crate::failover::sight::{Sight, streams};
 use crate::id::InstanceId;
 use crate::ledger::{Decision, QuorumConfig};
 use crate::position::Offset;

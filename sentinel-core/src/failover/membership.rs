@@ -1,0 +1,212 @@
+//! Who belongs to the write quorum: a member's new life is accepted, a lost member leaves, a replica enters.
+//!
+//! Knows committed members, health and positions. Does not know what is in force on the primary: its
+//! caller asks for a change only when nothing else is under way.
+
+use crate::action::ActionKind;
+use crate::detector::{Evidence, Health};
+use crate::failover::desk::CatchUp;
+use crate::failover::plan::{Note, Plan};
+use crate::failover::sight::{Sight, follows, holds, streams};
+use crate::id::{Incarnation, InstanceId, Member};
+use crate::ledger::{Change, Decision, QuorumConfig};
+use crate::observation::{Facts, Persistable};
+use crate::planted::Bug;
+
+/// Members' new lives are accepted in the middle of a joint change too: its end may wait for nobody else.
+pub(super) fn readmissions(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
+    let members = sight.state.configs.last().map(|config| &config.members);
+    for (instance, incarnation) in members.into_iter().flatten() {
+        readmit(sight, plan, primary, instance, incarnation);
+    }
+}
+
+/// One change at a time: a lost member leaves, a replica enters.
+pub(super) fn membership(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
+    let Some(config) = sight.state.configs.last() else {
+        return;
+    };
+    for instance in config.members.keys() {
+        if plan.decision.is_none() {
+            exclude(sight, plan, config, instance);
+        }
+    }
+    for instance in &sight.state.instances {
+        let outside = *instance != primary.instance && !config.members.contains_key(instance);
+        if outside && plan.decision.is_none() {
+            admit(sight, plan, primary, config, instance);
+        }
+    }
+}
+
+/// Rule S4: a new life counts again once it has what the primary had after the restart was seen.
+fn readmit(
+    sight: &Sight<'_>,
+    plan: &mut Plan,
+    primary: &Member,
+    instance: &InstanceId,
+    admitted: &Incarnation,
+) {
+    let Some(facts) = sight.facts(instance) else {
+        return;
+    };
+    if plan.decision.is_some()
+        || facts.incarnation == *admitted
+        || !streams(facts, &primary.instance)
+    {
+        return;
+    }
+    if caught_up(sight, plan, primary, instance, facts) {
+        plan.because(
+            "readmit",
+            format!("{instance} restarted, and has caught up since"),
+        );
+        let member = Member {
+            instance: instance.clone(),
+            incarnation: facts.incarnation.clone(),
+        };
+        plan.decision = Some(Decision::Readmit { member });
+    }
+}
+
+/// Rule L4: at once on refusal, else after `exclude_after`; never below `k` members.
+fn exclude(sight: &Sight<'_>, plan: &mut Plan, config: &QuorumConfig, instance: &InstanceId) {
+    let Some(watch) = sight.watch(instance) else {
+        return;
+    };
+    let due = match watch.health() {
+        Health::Down(Evidence::Refusal) => sight.now,
+        Health::Down(_) => watch.health_since() + sight.state.settings.exclude_after,
+        Health::Unknown | Health::Up | Health::Suspect => return,
+    };
+    if config.members.len() <= config.k as usize {
+        plan.because("degraded", format!("{instance} is down, and without it the write quorum would be too small: the next failover would block"));
+        return;
+    }
+    if sight.now < due {
+        plan.because(
+            "exclude_waits",
+            format!("{instance} is down; it leaves the write quorum unless it comes back"),
+        );
+        plan.wake_at(due);
+        return;
+    }
+    let mut members = config.members.clone();
+    members.remove(instance);
+    plan.because(
+        "exclude",
+        format!("{instance} is down, and leaves the write quorum"),
+    );
+    plan.decision = Some(Decision::Change {
+        members,
+        k: config.k,
+        change: Change::Exclude(instance.clone()),
+    });
+}
+
+/// Rules S6, L3: re-pointed in this epoch, streaming, and caught up.
+fn admit(
+    sight: &Sight<'_>,
+    plan: &mut Plan,
+    primary: &Member,
+    config: &QuorumConfig,
+    instance: &InstanceId,
+) {
+    let Some(facts) = sight.facts(instance) else {
+        return;
+    };
+    let early = sight.bugs.has(Bug::AdmitBeforeData);
+    if let Some(name) = sight.alias_of(instance) {
+        plan.because("alias", format!("{instance} is another name of {name}"));
+        return;
+    }
+    if !follows(facts, &primary.instance) || facts.persistable == Persistable::No {
+        return;
+    }
+    if !early {
+        if !streams(facts, &primary.instance) {
+            return;
+        }
+        if !sight.desk.repointed.contains(instance) {
+            plan.because(
+                "repoint_before_admission",
+                format!("{instance} streams; it is re-pointed in this epoch before it is admitted"),
+            );
+            plan.order(
+                sight,
+                instance,
+                ActionKind::Repoint {
+                    primary: primary.instance.clone(),
+                },
+            );
+            return;
+        }
+        if !caught_up(sight, plan, primary, instance, facts) {
+            return;
+        }
+    }
+    let mut members = config.members.clone();
+    members.insert(instance.clone(), facts.incarnation.clone());
+    plan.because(
+        "admit",
+        format!("{instance} streams and has caught up: it enters the write quorum"),
+    );
+    plan.decision = Some(Decision::Change {
+        members,
+        k: config.k,
+        change: Change::Admit(instance.clone()),
+    });
+}
+
+/// Whether a replica has reached the primary's position as read after the wish to trust it arose; the
+/// first call sets the mark.
+fn caught_up(
+    sight: &Sight<'_>,
+    plan: &mut Plan,
+    primary: &Member,
+    instance: &InstanceId,
+    facts: &Facts,
+) -> bool {
+    let mark = sight
+        .desk
+        .catch_ups
+        .get(instance)
+        .filter(|mark| mark.incarnation == facts.incarnation);
+    if let Some(mark) = mark {
+        plan.because(
+            "catching_up",
+            format!("{instance} is to reach {} first", mark.target),
+        );
+        return holds(
+            sight,
+            &primary.instance,
+            instance,
+            &facts.incarnation,
+            &mark.target,
+        );
+    }
+    let seen_at = sight
+        .watch(instance)
+        .and_then(|watch| watch.reading())
+        .map(|reading| reading.read_at);
+    let after = sight
+        .watch(&primary.instance)
+        .and_then(|watch| watch.reading());
+    match (after, seen_at) {
+        (Some(reading), Some(seen_at)) if reading.asked_at > seen_at => {
+            if let Some(target) = reading.facts.position.clone() {
+                plan.notes.push(Note::CatchUp(
+                    instance.clone(),
+                    CatchUp {
+                        incarnation: facts.incarnation.clone(),
+                        target,
+                    },
+                ));
+            }
+        }
+        (Some(_) | None, Some(_) | None) => {
+            plan.look.insert(primary.instance.clone());
+        }
+    }
+    false
+}

@@ -1,0 +1,255 @@
+//! What a leader sees of one service, and the questions that every stage asks of it.
+//!
+//! Joins the committed state, the leader's own observation, the verdict and the desk. Answers, and
+//! decides nothing.
+
+use std::collections::BTreeSet;
+
+use crate::failover::desk::Desk;
+use crate::id::{Incarnation, InstanceId, Member};
+use crate::ledger::ServiceState;
+use crate::monitor::{Monitor, Reading, Watch};
+use crate::observation::{Facts, Link, Role, Upstream};
+use crate::planted::{Bug, Bugs};
+use crate::position::Position;
+use crate::ranking::{self, Counted};
+use crate::reason::Reason;
+use crate::time::Instant;
+use crate::vote::Verdict;
+
+/// Everything that a leader sees of one service.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// The moment.
+    pub now: Instant,
+    /// What is committed.
+    pub state: &'a ServiceState,
+    /// What this node observed.
+    pub monitor: &'a Monitor,
+    /// What the voters think of the primary; `None` before adoption.
+    pub verdict: Option<&'a Verdict>,
+    /// What this leader has ordered.
+    pub desk: &'a Desk,
+    /// Rules left out on purpose.
+    pub bugs: &'a Bugs,
+}
+
+impl<'a> Sight<'a> {
+    /// One instance as this node sees it.
+    pub fn watch(&self, instance: &InstanceId) -> Option<&'a Watch> {
+        self.monitor.get(instance)
+    }
+
+    /// What an instance says now; `None` unless it is up.
+    pub fn facts(&self, instance: &InstanceId) -> Option<&'a Facts> {
+        self.watch(instance)?.current()
+    }
+
+    /// The newest reading of an instance, provided that it was asked for in this stage.
+    pub fn reading_of_stage(&self, instance: &InstanceId) -> Option<&'a Reading> {
+        self.watch(instance)?
+            .reading()
+            .filter(|reading| reading.asked_at > self.desk.stage_since)
+    }
+
+    /// The primary's facts, provided that it is up, is a primary, has its authority and lineage.
+    pub fn sound_primary(&self) -> Option<(&'a Member, &'a Facts)> {
+        let primary = self.state.primary.as_ref()?;
+        let facts = self.facts(&primary.instance)?;
+        let on_chain = facts
+            .position
+            .as_ref()
+            .is_some_and(|p| self.state.chain.ends_with(&p.lineage));
+        (facts.incarnation == primary.incarnation && facts.role == Role::Primary && on_chain)
+            .then_some((primary, facts))
+    }
+
+    /// The name under which a server is known best, if this is another name of it: an incarnation belongs to
+    /// one server. An alias is never claimed, admitted or ordered, so that one copy is not counted twice.
+    pub fn alias_of(&self, instance: &InstanceId) -> Option<&'a InstanceId> {
+        let own = &self.facts(instance)?.incarnation;
+        let rank = |name: &InstanceId| {
+            let is_primary = self
+                .state
+                .primary
+                .as_ref()
+                .is_some_and(|p| p.instance == *name);
+            let is_member = self
+                .state
+                .configs
+                .iter()
+                .any(|config| config.members.contains_key(name));
+            (
+                !is_primary,
+                !self.is_named_by_others(name),
+                !is_member,
+                name.clone(),
+            )
+        };
+        let others = self
+            .state
+            .instances
+            .iter()
+            .filter(|other| *other != instance);
+        let same = others.filter(|other| self.facts(other).is_some_and(|f| f.incarnation == *own));
+        same.min_by_key(|other| rank(other))
+            .filter(|best| rank(best) < rank(instance))
+    }
+
+    /// Whether a server names this instance as its replica or its upstream: the name that acknowledgements carry.
+    fn is_named_by_others(&self, name: &InstanceId) -> bool {
+        self.state
+            .instances
+            .iter()
+            .filter_map(|other| self.facts(other))
+            .any(|facts| {
+                follows(facts, name)
+                    || facts
+                        .replicas
+                        .iter()
+                        .any(|replica| replica.instance == *name)
+            })
+    }
+
+    /// Whether the quorum thinks that the primary is down.
+    pub fn primary_is_down(&self) -> bool {
+        self.verdict.is_some_and(Verdict::is_down)
+    }
+
+    /// What would count if every reachable member were frozen now, and why the others would not (rule L6).
+    pub fn prospect(&self) -> (Counted, Vec<Reason>) {
+        let mut counted = Counted::new();
+        let mut reasons = Vec::new();
+        for instance in self.to_freeze() {
+            let Some(watch) = self.watch(&instance) else {
+                continue;
+            };
+            let Some(facts) = watch.current() else {
+                let cause = watch.rejected().unwrap_or("it does not answer");
+                reasons.push(Reason::new(
+                    "veto_unreachable",
+                    format!("{instance} cannot be frozen: {cause}"),
+                ));
+                continue;
+            };
+            match ranking::count(self.state, &instance, facts, self.bugs) {
+                Ok(offset) => {
+                    counted.insert(instance, offset);
+                }
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        (counted, reasons)
+    }
+
+    /// Every instance that a failover freezes: the members of each write quorum, and the told.
+    pub fn to_freeze(&self) -> BTreeSet<InstanceId> {
+        let members = self
+            .state
+            .configs
+            .iter()
+            .flat_map(|config| config.members.keys());
+        // Going back to the old primary once somebody was told is an ordinary promotion of it (rule S13).
+        let primary = self
+            .state
+            .primary
+            .as_ref()
+            .filter(|_| !self.state.told.is_empty());
+        let told = self
+            .state
+            .told
+            .keys()
+            .chain(primary.map(|primary| &primary.instance));
+        members.chain(told).cloned().collect()
+    }
+
+    /// Why a failover started now would not come to its end; empty when it would (rule L6).
+    pub fn blockers(&self) -> Vec<Reason> {
+        let (counted, mut reasons) = self.prospect();
+        let facts = counted
+            .keys()
+            .filter_map(|i| Some((i.clone(), self.facts(i)?)))
+            .collect();
+        let mut blocked = false;
+        if !self.bugs.has(Bug::SkipSeal)
+            && let Err(missing) = ranking::seal(self.state, &counted)
+        {
+            reasons.extend(missing);
+            blocked = true;
+        }
+        if let Err(vetoes) = ranking::choose(self.state, &counted, &facts, self.bugs) {
+            reasons.extend(vetoes);
+            blocked = true;
+        }
+        // Replicas outside the write quorum cannot be promoted; say why they are outside.
+        if blocked {
+            reasons.extend(self.outsiders());
+            reasons
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn outsiders(&self) -> Vec<Reason> {
+        let primary = self.state.primary.as_ref().map(|primary| &primary.instance);
+        let inside = self.to_freeze();
+        let outside = self
+            .state
+            .instances
+            .iter()
+            .filter(|i| Some(*i) != primary && !inside.contains(*i));
+        outside
+            .map(
+                |instance| match self.watch(instance).and_then(Watch::reading) {
+                    None => Reason::new("veto_never_seen", format!("{instance} was never reached")),
+                    Some(reading) if !reading.facts.synced => {
+                        let text = format!(
+                            "{instance} has not finished its first sync, so its data are not whole"
+                        );
+                        Reason::new("veto_first_sync", text)
+                    }
+                    Some(_) => Reason::new(
+                        "veto_not_admitted",
+                        format!("{instance} is not admitted to the write quorum"),
+                    ),
+                },
+            )
+            .collect()
+    }
+}
+
+/// Whether a replica receives from this primary.
+pub fn follows(facts: &Facts, primary: &InstanceId) -> bool {
+    matches!(&facts.role, Role::Replica { upstream: Upstream::Instance(upstream), .. } if upstream == primary)
+}
+
+/// Whether a replica streams from this primary.
+pub fn streams(facts: &Facts, primary: &InstanceId) -> bool {
+    follows(facts, primary)
+        && matches!(
+            &facts.role,
+            Role::Replica {
+                link: Link::Streaming,
+                ..
+            }
+        )
+        && facts.synced
+}
+
+/// Whether a replica, in this life, streams from the primary and has reached a point of its history.
+pub(super) fn holds(
+    sight: &Sight<'_>,
+    primary: &InstanceId,
+    instance: &InstanceId,
+    incarnation: &Incarnation,
+    target: &Position,
+) -> bool {
+    sight.facts(instance).is_some_and(|facts| {
+        facts.incarnation == *incarnation
+            && streams(facts, primary)
+            && facts
+                .position
+                .as_ref()
+                .is_some_and(|p| p.lineage == target.lineage && p.offset >= target.offset)
+    })
+}
