@@ -220,11 +220,6 @@ fn block(service: &ServiceJson) -> Vec<String> {
         Some(target) => format!("{} {target}", service.stage),
         None => service.stage.clone(),
     };
-    let members: Vec<String> = service
-        .write_quorum
-        .iter()
-        .map(ToString::to_string)
-        .collect();
     let mut lines = vec![
         format!(
             "{} ({}): {primary}, epoch {}, {stage}",
@@ -233,7 +228,7 @@ fn block(service: &ServiceJson) -> Vec<String> {
         format!(
             "  a write is acknowledged by {} of: {}",
             service.min_replicas,
-            members.join(", ")
+            members(service)
         ),
     ];
     if !service.witnesses.is_empty() {
@@ -258,6 +253,19 @@ fn block(service: &ServiceJson) -> Vec<String> {
         lines.push(format!("  the next failover would block: {blocker}"));
     }
     lines
+}
+
+/// The write quorum, which is empty until a first replica was admitted.
+fn members(service: &ServiceJson) -> String {
+    if service.write_quorum.is_empty() {
+        return "nobody yet".to_owned();
+    }
+    let members: Vec<String> = service
+        .write_quorum
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    members.join(", ")
 }
 
 fn row(instance: &InstanceJson) -> [String; 6] {
@@ -350,6 +358,16 @@ mod tests {
                 "  127.0.0.1:6379  primary  up for 12.1s               -                        4711    80ms ago",
                 "  127.0.0.1:6380  replica  down by refusal for 100ms  syncing, data not whole  -       900ms ago",
             ]
+        );
+    }
+
+    #[test]
+    fn an_empty_write_quorum_is_said_in_words() {
+        let mut service = service();
+        service.write_quorum.clear();
+        assert_eq!(
+            block(&service)[1],
+            "  a write is acknowledged by 1 of: nobody yet"
         );
     }
 
