@@ -50,7 +50,8 @@ pub enum ProbeFailure {
 /// What one instance says of itself, in one reading.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// Which life of the instance answered.
+    /// Which life of the instance answered. Unique to one server: two instances with the same incarnation are one
+    /// server under two names.
     pub incarnation: Incarnation,
     /// Its role, as the engine reports it.
     pub role: Role,
