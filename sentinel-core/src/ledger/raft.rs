@@ -394,4 +394,6 @@ fn hard_state_from_raft(hard_state: &raft::eraftpb::HardState) -> HardState {
 }
 
 #[cfg(test)]
+mod storm_tests;
+#[cfg(test)]
 mod tests;
