@@ -1,5 +1,7 @@
 # The commands of the project. `make verify` only reads; `make fix` writes.
 N ?= 10
+# What demo-check repeats: FAULTS, or FAULT, or each fault that the script knows.
+FAULTS := $(or $(FAULTS),$(FAULT))
 FAULT ?= kill
 
 .DEFAULT_GOAL := help
@@ -7,7 +9,9 @@ FAULT ?= kill
 
 help:
 	@echo "make demo [FAULT=kill]   a failover on real servers, started and cleaned up by the demo"
-	@echo "make demo-check [N=10]   the demo N times for each fault: min, median, max; fails on a lost write"
+	@echo "                         FAULT=hang: a primary that stops answering"
+	@echo "make demo-check [N=10] [FAULTS=\"kill hang kill+leader\"]"
+	@echo "                         the demo N times for each fault: min, median, max; fails on a lost write"
 	@echo "make test                installs what the tests need and runs every test"
 	@echo "make lint                the read-only checks: format, clippy, documentation, dependencies"
 	@echo "make verify              test and lint; changes no source file"
@@ -22,7 +26,7 @@ demo:
 demo-check:
 	@scripts/install-prerequisites demo
 	cargo build --locked -p sentinel-daemon --bin sentinel
-	@scripts/demo-check $(N)
+	@scripts/demo-check $(N) $(FAULTS)
 
 test:
 	@scripts/install-prerequisites test
@@ -42,4 +46,4 @@ fix:
 bench:
 	@scripts/install-prerequisites demo
 	cargo build --locked --release -p sentinel-daemon --bin sentinel
-	cargo run --locked --release -p sentinel-tests --bin failover-bench
+	cargo run --locked --release -p sentinel-tests --no-default-features --bin failover-bench

@@ -2,6 +2,12 @@
 //!
 //! Judges nothing: decisions are the core's, facts the adapters'.
 
+#[cfg(all(feature = "planted-bugs", not(debug_assertions)))]
+compile_error!(
+    "the feature planted-bugs breaks the protocol on purpose, for tests, and a release build must not have it: \
+     build with `cargo build --release -p sentinel-daemon`"
+);
+
 pub mod api;
 pub mod cli;
 mod client;

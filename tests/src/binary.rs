@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Path of the binary.
 ///
 /// # Panics
-/// When it was not built; `cargo build -p sentinel-daemon` does that, and `make test` runs it first.
+/// When it was not built; `cargo build --workspace --bins` does that, and `make test` runs it first.
 pub fn sentinel() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     // target/debug/deps/TEST, or target/debug/BENCH.
@@ -15,5 +15,5 @@ pub fn sentinel() -> PathBuf {
         .take(2)
         .map(|folder| folder.join("sentinel"))
         .find(|path| path.is_file());
-    path.expect("the sentinel binary is built: run `cargo build -p sentinel-daemon`")
+    path.expect("the sentinel binary is built: run `cargo build --workspace --bins`")
 }

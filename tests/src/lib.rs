@@ -5,5 +5,6 @@ pub mod cluster;
 pub mod redis_sentinel;
 pub mod redis_server;
 pub mod sentinel_node;
+#[cfg(feature = "planted-bugs")]
 pub mod sim;
 pub mod wait;
