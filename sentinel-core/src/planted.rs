@@ -38,6 +38,8 @@ pub enum Bug {
     AdmitBeforeData,
     /// A target is promoted without a seal.
     SkipSeal,
+    /// Clients are told the target while it is being promoted, as if that had been committed.
+    AnswerBeforePromoted,
     /// A voter answers before its vote and log are durable.
     SendBeforePersist,
     /// A minority leader goes on acting.

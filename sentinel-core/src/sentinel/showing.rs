@@ -8,6 +8,7 @@ use crate::discovery::{InstanceView, PeerView, ServiceView, StageView, View};
 use crate::failover::{Desk, Sight};
 use crate::id::{Epoch, InstanceId, Term};
 use crate::ledger::{ServiceState, Stage};
+use crate::planted::Bug;
 use crate::quorum::majority;
 use crate::reason::Reason;
 use crate::sentinel::post::Post;
@@ -47,7 +48,11 @@ impl Sentinel {
             };
             if post.view_stale || post.view.is_none() {
                 let blockers = blockers(now, state, post, &self.settings);
-                post.view = Some(Arc::new(service_view(state, post, voters, blockers)));
+                let mut view = service_view(state, post, voters, blockers);
+                if self.settings.bugs.has(Bug::AnswerBeforePromoted) {
+                    answer_early(&mut view, &state.stage);
+                }
+                post.view = Some(Arc::new(view));
                 post.view_stale = false;
                 self.refreshed.remove(&name);
                 changed = true;
@@ -150,6 +155,14 @@ fn service_view(
         report: post.report.clone(),
         blockers,
         history: state.history.iter().cloned().collect(),
+    }
+}
+
+/// The planted bug: the target is answered before anybody saw it as primary.
+fn answer_early(view: &mut ServiceView, stage: &Stage) {
+    if let Stage::Promoting { target, .. } = stage {
+        view.primary = Some(target.instance.clone());
+        view.primary_epoch = view.token.epoch;
     }
 }
 

@@ -279,6 +279,8 @@ impl World {
             offset,
         });
         self.push_all(instance);
+        // A server whose write quorum is nobody acknowledges alone.
+        self.settle(instance);
         let patience = std::time::Duration::from_millis(WAIT_MILLIS);
         let event = GuardEvent::WaitEnd { instance, value };
         self.schedule.after(patience, Event::Guard(event));

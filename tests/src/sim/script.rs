@@ -11,8 +11,9 @@ use sentinel_core::planted::Bug;
 
 use super::instance::Duty;
 use super::network::Place;
+use super::node::Node;
 use super::run::{Report, finish};
-use super::settings::Settings;
+use super::settings::{Fencing, Settings};
 use super::trace::Text;
 use super::world::World;
 
@@ -68,6 +69,56 @@ pub fn holder_restarted_without_its_tail(world: &mut World) {
     world.pass(Duration::from_millis(300));
     world.hang_instance(0);
     world.pass(Duration::from_secs(5));
+}
+
+/// S4: the only holder of the newest writes restarts with all that it had, and nobody has trusted its new life.
+pub fn holder_restarted_and_chosen(world: &mut World) {
+    world.cut_replication(0, 2);
+    world.pass(Duration::from_millis(500));
+    world.cut_replication(0, 1);
+    let all = world.instances[1].offset();
+    world.kill_instance(1);
+    world.restart_instance(1, all);
+    world.pass(Duration::from_millis(300));
+    world.hang_instance(0);
+    world.pass(Duration::from_secs(5));
+}
+
+/// S9: nobody can follow the promoted target, and it is lost. What it acknowledged alone is lost with it.
+pub fn target_lost_while_alone(world: &mut World) {
+    world.cut_replication(1, 2);
+    world.hang_instance(0);
+    world.until(|world| matches!(world.stage(), Some(Stage::Repointing)));
+    // A guard that still waits for the old primary gives it up, and finds the new one.
+    world.pass(Duration::from_millis(1_500));
+    let primary = world.service().and_then(|service| service.primary.clone());
+    if let Some(target) = primary.and_then(|primary| world.index_of(&primary.instance)) {
+        world.hang_instance(target);
+    }
+    world.pass(Duration::from_secs(5));
+}
+
+/// S6: the freeze of a leader that then stands still is under way, arrives late, and finds the server
+/// promoted or re-pointed by the next leader.
+pub fn order_arrives_late(world: &mut World) {
+    world.hang_instance(0);
+    world.until(|world| matches!(world.stage(), Some(Stage::Freezing)));
+    let Some(leader) = world.nodes.iter().position(Node::is_leader) else {
+        return;
+    };
+    world.network.cut(Place::Node(leader), Place::Instance(1));
+    world.pause_node(leader);
+    world.until(|world| matches!(world.stage(), Some(Stage::Steady)));
+    world.network.mend(Place::Node(leader), Place::Instance(1));
+    world.pass(Duration::from_secs(2));
+    world.resume_node(leader);
+    world.pass(Duration::from_secs(2));
+}
+
+/// S14: the same, where the server's agent keeps the highest token and no connection is closed.
+pub fn order_arrives_late_at_an_agent(world: &mut World) {
+    world.settings.fencing = Fencing::Tokens;
+    order_arrives_late(world);
 }
 
 /// The freeze of a replica that restarts while frozen: the old primary is there to feed it again.
