@@ -12,9 +12,9 @@ use sentinel_tests::sim::invariant::Violation;
 use sentinel_tests::sim::run::run;
 use sentinel_tests::sim::script::{
     Scenario, found_frozen, frozen_replica_restarted, holder_excluded, holder_restarted_and_chosen,
-    holder_restarted_without_its_tail, member_restarted_during_a_change, order_arrives_late,
-    order_arrives_late_at_an_agent, play, primary_back_while_freezing,
-    target_lost_before_it_was_followed, target_lost_while_alone,
+    holder_restarted_without_its_tail, member_restarted_during_a_change,
+    old_primary_back_without_data, order_arrives_late, order_arrives_late_at_an_agent, play,
+    primary_back_while_freezing, target_lost_before_it_was_followed, target_lost_while_alone,
 };
 use sentinel_tests::sim::settings::Settings;
 
@@ -67,7 +67,11 @@ const PLANTED: [Planted; 21] = [
     directed(Bug::UnfreezeBeforeCommit, primary_back_while_freezing, &[7]),
     drawn(Bug::ObserveByWrite, &[PROGRESS]),
     drawn(Bug::OldPrimaryInQuorum, &[PROGRESS]),
-    drawn(Bug::AdmitBeforeData, &[PROGRESS]),
+    directed(
+        Bug::AdmitBeforeData,
+        old_primary_back_without_data,
+        &[PROGRESS],
+    ),
     drawn(Bug::SkipSeal, &[5]),
     directed(
         Bug::AnswerBeforePromoted,

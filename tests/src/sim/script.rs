@@ -9,6 +9,7 @@ use std::time::Duration;
 use sentinel_core::ledger::Stage;
 use sentinel_core::planted::Bug;
 
+use super::event::RequestId;
 use super::instance::Duty;
 use super::network::Place;
 use super::node::Node;
@@ -106,6 +107,11 @@ pub fn order_arrives_late(world: &mut World) {
     let Some(leader) = world.nodes.iter().position(Node::is_leader) else {
         return;
     };
+    // A follower may show the decision first; the cut is to come while the leader's orders are on their way.
+    world.until(|world| {
+        let mut requests = world.nodes[leader].pending.keys();
+        requests.any(|id| matches!(id, RequestId::Action(_)))
+    });
     world.network.cut(Place::Node(leader), Place::Instance(1));
     world.pause_node(leader);
     world.until(|world| matches!(world.stage(), Some(Stage::Steady)));
@@ -119,6 +125,29 @@ pub fn order_arrives_late(world: &mut World) {
 pub fn order_arrives_late_at_an_agent(world: &mut World) {
     world.settings.fencing = Fencing::Tokens;
     order_arrives_late(world);
+}
+
+/// L3, found by seed 20 of `AdmitBeforeData`: the old primary has writes of its own, follows the new one by name,
+/// and cannot receive from it. As a member it could never be counted, and the loss of the new primary, which one
+/// copy survives, would block for ever.
+pub fn old_primary_back_without_data(world: &mut World) {
+    world.cut_replication(0, 1);
+    world.cut_replication(0, 2);
+    world.pass(Duration::from_millis(500));
+    world.hang_instance(0);
+    world.until(|world| matches!(world.stage(), Some(Stage::Repointing)));
+    world.until(|world| matches!(world.stage(), Some(Stage::Steady)));
+    world.resume_instance(0);
+    world.pass(Duration::from_secs(2));
+    let primary = world.service().and_then(|service| service.primary.clone());
+    if let Some(primary) = primary.and_then(|primary| world.index_of(&primary.instance)) {
+        world.kill_instance(primary);
+        world.pass(Duration::from_secs(2));
+        // It comes back empty, and only when no other follows it any longer and would be wiped by it.
+        if world.may_restart(primary) {
+            world.restart_instance(primary, 0);
+        }
+    }
 }
 
 /// The freeze of a replica that restarts while frozen: the old primary is there to feed it again.
