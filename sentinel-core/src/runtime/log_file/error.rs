@@ -61,8 +61,8 @@ pub enum LogError {
     /// Records that were durable cannot be read. The disk's fault; nothing was changed.
     #[error(
         "{} is damaged at byte {offset} ({problem}): this node may have forgotten a vote and must not start with it; \
-         check the disk, and only while a majority of the other voters is healthy move the data folder away and start \
-         again, so that this node learns everything from them",
+         check the disk, and only while a majority of the other voters is healthy move the whole data folder away and \
+         start again, so that this node learns everything from them",
         .file.display()
     )]
     Damaged {
@@ -72,6 +72,17 @@ pub enum LogError {
         offset: u64,
         /// What is wrong there.
         problem: String,
+    },
+    /// A log was kept here, and there is none. The disk's fault, or a mistaken deletion; nothing was changed.
+    #[error(
+        "{} has no log, and this node kept one there: it has forgotten its votes and must not start without them; \
+         check the disk, and only while a majority of the other voters is healthy move the whole data folder away and \
+         start again, so that this node learns everything from them",
+        .folder.display()
+    )]
+    Missing {
+        /// Where the segments were.
+        folder: PathBuf,
     },
     /// The node's identity is not what this program writes.
     #[error(

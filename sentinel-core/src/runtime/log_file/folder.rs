@@ -1,4 +1,5 @@
-//! The data folder: made once, held by one process, with the node's identity in it.
+//! The data folder: made once, held by one process, with the node's identity in it, and with a mark
+//! that says whether a log was ever begun here.
 //!
 //! Does not know what else is kept there; whoever holds a [`DataFolder`] is alone in it.
 
@@ -14,6 +15,8 @@ use super::durable::{sync_contents, sync_names};
 use super::error::LogError;
 
 const MYID_DIGITS: usize = 40;
+/// Beside `raft/` and not in it: it tells of a log also when the whole of `raft/` is gone.
+const LOG_MARK: &str = "has_log";
 /// A lock outlives its holder by a moment: a process that the holder is about to start has a copy of it until it
 /// runs its own program, and a write that is under way keeps it to its end.
 const LOCK_ATTEMPTS: u32 = 25;
@@ -58,6 +61,28 @@ impl DataFolder {
     /// For whoever writes into the folder, possibly longer than this value lives.
     pub(super) fn lock(&self) -> Lock {
         self.lock.clone()
+    }
+
+    /// Whether a log was ever begun in this folder, and so must still be there.
+    pub(super) fn has_log(&self) -> Result<bool, LogError> {
+        let mark = self.path.join(LOG_MARK);
+        mark.try_exists().map_err(LogError::io("reading", mark))
+    }
+
+    /// Remembers for the life of the folder that it has a log. Only that the mark is there counts, not what is in it.
+    pub(super) fn mark_log(&self) -> Result<(), LogError> {
+        let path = self.path.join(LOG_MARK);
+        if !self.has_log()? {
+            OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path)
+                .map_err(LogError::io("creating", &path))?;
+        }
+        // Also for a mark that is there already: a start that crashed may have left its name in the page cache only.
+        sync_names(&self.path)
     }
 
     /// 40 hex digits that stay the same for the life of the folder.

@@ -4,7 +4,7 @@
 //! business, and when a snapshot is due too.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +52,9 @@ impl RaftFile {
         node: &NodeName,
     ) -> Result<(Self, Restored), LogError> {
         let folder = data.path().join("raft");
+        if data.has_log()? && !holds_a_segment(&folder)? {
+            return Err(LogError::Missing { folder });
+        }
         make_folder(&folder)?;
         let numbers = tidy(&folder)?;
         let (number, known) = match numbers.last() {
@@ -63,6 +66,9 @@ impl RaftFile {
             Some(&number) => (number, recover(&folder, number, (cluster, node))?),
         };
         remove_older(&folder, number)?;
+        // After the segment has its name, so that a crash in between leaves a folder that starts; before anything is
+        // promised, so that no promise is without its mark.
+        data.mark_log()?;
         let (path, file, bytes) = open_for_append(&folder, number)?;
         let log = Self {
             folder,
@@ -143,6 +149,27 @@ fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:020}.log"))
 }
 
+/// Changes nothing: what is left in a folder without a segment may be all that an operator can still learn from.
+fn holds_a_segment(folder: &Path) -> Result<bool, LogError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(LogError::io("listing", folder)(error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(LogError::io("listing", folder))?.path();
+        if segment_number(&path).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn segment_number(path: &Path) -> Option<u64> {
+    let is_log = path.extension().is_some_and(|extension| extension == "log");
+    is_log.then(|| path.file_stem()?.to_str()?.parse().ok())?
+}
+
 /// Removes segments that never got their name, and returns the numbers of the others in order.
 fn tidy(folder: &Path) -> Result<Vec<u64>, LogError> {
     let mut numbers = Vec::new();
@@ -151,10 +178,7 @@ fn tidy(folder: &Path) -> Result<Vec<u64>, LogError> {
         let extension = path.extension().and_then(|extension| extension.to_str());
         match extension {
             Some("new") => fs::remove_file(&path).map_err(LogError::io("removing", path))?,
-            Some("log") => {
-                let stem = path.file_stem().and_then(|stem| stem.to_str());
-                numbers.extend(stem.and_then(|stem| stem.parse::<u64>().ok()));
-            }
+            Some("log") => numbers.extend(segment_number(&path)),
             // An operator's own file, say a note: none of ours, so it stays.
             Some(_) | None => {}
         }

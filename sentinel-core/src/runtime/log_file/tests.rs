@@ -239,6 +239,70 @@ fn damage_in_the_middle_names_file_offset_and_remedy() {
 }
 
 #[test]
+fn a_log_that_is_gone_is_an_error() {
+    for whole_folder in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        write_all(folder.path(), &small_log());
+        let raft = folder.path().join("raft");
+        // A segment that never got its name is no log, and is left for whoever finds out what happened.
+        let unfinished = raft.join("00000000000000000002.new");
+        fs::write(&unfinished, "half").unwrap();
+        let aside = folder.path().join("aside");
+        let (from, to) = if whole_folder {
+            (raft.clone(), aside)
+        } else {
+            (the_log(folder.path()), aside)
+        };
+        fs::rename(&from, &to).unwrap();
+        for _ in 0..2 {
+            assert_eq!(
+                reopened(folder.path()).unwrap_err().to_string(),
+                format!(
+                    "{} has no log, and this node kept one there: it has forgotten its votes and must not start without them; \
+                     check the disk, and only while a majority of the other voters is healthy move the whole data folder \
+                     away and start again, so that this node learns everything from them",
+                    raft.display()
+                )
+            );
+        }
+        assert_eq!(unfinished.exists(), !whole_folder);
+        // What was moved by mistake and is put back is the same memory.
+        fs::rename(&to, &from).unwrap();
+        assert_eq!(reopened(folder.path()).unwrap().hard_state, vote(2, 3, 2));
+    }
+}
+
+fn the_log(folder: &Path) -> PathBuf {
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
+    segments(folder).into_iter().find(is_log).unwrap()
+}
+
+#[test]
+fn a_start_that_crashed_at_any_step_starts_again() {
+    let empty = Restored::default();
+    // The identity alone, as a crash right behind it leaves it, or as an operator keeps it for a new disk.
+    let folder = tempfile::tempdir().unwrap();
+    drop(DataFolder::open(folder.path()).unwrap());
+    assert_eq!(reopened(folder.path()).unwrap(), empty);
+    // The folder of the log, empty or with a segment without its name.
+    let folder = tempfile::tempdir().unwrap();
+    drop(DataFolder::open(folder.path()).unwrap());
+    fs::create_dir(folder.path().join("raft")).unwrap();
+    fs::write(folder.path().join("raft/00000000000000000001.new"), "half").unwrap();
+    assert_eq!(reopened(folder.path()).unwrap(), empty);
+    // The log without its mark, which is also how an older version leaves the folder: the next start marks it.
+    let folder = tempfile::tempdir().unwrap();
+    let newest = write_all(folder.path(), &small_log()).pop().unwrap();
+    fs::remove_file(folder.path().join("has_log")).unwrap();
+    assert_eq!(reopened(folder.path()).unwrap(), newest);
+    fs::remove_file(the_segment(folder.path())).unwrap();
+    assert!(matches!(
+        reopened(folder.path()),
+        Err(LogError::Missing { .. })
+    ));
+}
+
+#[test]
 fn a_crash_around_a_new_segment_finds_the_old_or_the_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let before = write_all(folder.path(), &small_log()).pop().unwrap();
