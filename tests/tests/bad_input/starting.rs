@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use sentinel_tests::sentinel_node::SentinelNode;
@@ -202,6 +203,31 @@ fn a_log_that_is_gone() {
     );
     fs::rename(&aside, folder.log_file()).unwrap();
     folder.starts_again();
+}
+
+#[test]
+fn a_data_folder_that_others_can_enter() {
+    let folder = Folder::used();
+    let data = folder.dir.path().join("data");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(
+        folder.refusal(),
+        failed(
+            "error: data folder data has mode 0777, so that everybody on this machine can alter what this node promised: run chmod 700 on it"
+        )
+    );
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o750)).unwrap();
+    let node = SentinelNode::start(&folder.settings());
+    let warning = format!(
+        "data folder {} has mode 0750, so that others than its owner can look into it: run chmod 700 on it",
+        data.display()
+    );
+    assert_eq!(node.log().matches(&warning).count(), 1, "{}", node.log());
+    assert!(node.stop().success());
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    let node = SentinelNode::start(&folder.settings());
+    assert!(!node.log().contains("has mode"), "{}", node.log());
+    assert!(node.stop().success());
 }
 
 #[test]

@@ -19,6 +19,17 @@ pub enum LogError {
         /// The data folder.
         folder: PathBuf,
     },
+    /// Everybody can write into it. The operator's fault; nothing was changed.
+    #[error(
+        "data folder {} has mode {mode:04o}, so that everybody on this machine can alter what this node promised: run chmod 700 on it",
+        .folder.display()
+    )]
+    WritableByAll {
+        /// The folder.
+        folder: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// It belongs to a node of another cluster.
     #[error(
         "{} belongs to cluster `{found}`, this node is of cluster `{wanted}`: correct node.cluster or node.data_dir",

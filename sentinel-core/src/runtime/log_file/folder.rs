@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,10 +91,11 @@ impl DataFolder {
     }
 }
 
-/// Makes a folder that only its owner can look into, with its name durable. One that exists stays as it is.
+/// Makes a folder that only its owner can look into, with its name durable. One that exists stays as it is,
+/// unless everybody can write into it: then nothing in it can be believed.
 pub(super) fn make_folder(path: &Path) -> Result<(), LogError> {
     if path.is_dir() {
-        return Ok(());
+        return check_mode(path);
     }
     DirBuilder::new()
         .recursive(true)
@@ -105,6 +106,24 @@ pub(super) fn make_folder(path: &Path) -> Result<(), LogError> {
         Some(parent) if !parent.as_os_str().is_empty() => sync_names(parent),
         Some(_) | None => sync_names(Path::new(".")),
     }
+}
+
+fn check_mode(folder: &Path) -> Result<(), LogError> {
+    let metadata = fs::metadata(folder).map_err(LogError::io("reading", folder))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o002 != 0 {
+        return Err(LogError::WritableByAll {
+            folder: folder.into(),
+            mode,
+        });
+    }
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            "data folder {} has mode {mode:04o}, so that others than its owner can look into it: run chmod 700 on it",
+            folder.display()
+        );
+    }
+    Ok(())
 }
 
 fn lock(folder: &Path) -> Result<Lock, LogError> {
@@ -188,6 +207,29 @@ mod tests {
         assert_eq!(first.len(), 40);
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&path.join("myid")), 0o600);
+    }
+
+    #[test]
+    fn a_folder_that_everybody_can_write_to_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode));
+        for mode in [0o777, 0o1777, 0o702] {
+            set(mode).unwrap();
+            let shown = mode & 0o777;
+            assert_eq!(
+                DataFolder::open(folder.path()).unwrap_err().to_string(),
+                format!(
+                    "data folder {} has mode {shown:04o}, so that everybody on this machine can alter what this node promised: run chmod 700 on it",
+                    folder.path().display()
+                )
+            );
+            assert!(!folder.path().join("lock").exists());
+        }
+        for mode in [0o755, 0o770, 0o700] {
+            set(mode).unwrap();
+            DataFolder::open(folder.path()).unwrap();
+            assert_eq!(self::mode(folder.path()), mode);
+        }
     }
 
     #[test]
