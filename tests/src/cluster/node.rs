@@ -178,6 +178,22 @@ impl Node {
         self.process = Some(SentinelNode::start(&self.settings));
     }
 
+    /// Its data folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.settings.with_extension("")
+    }
+
+    /// Starts it in vain, and returns the first line that says why.
+    ///
+    /// # Panics
+    /// When it runs, or starts.
+    pub fn refuses_to_start(&mut self) -> String {
+        assert!(self.process.is_none(), "{} runs", self.name());
+        let log = SentinelNode::try_start(&self.settings).expect_err("it must not start");
+        let errors = log.lines().find(|line| line.starts_with("error: "));
+        errors.unwrap_or_default().to_owned()
+    }
+
     /// Everything that it has logged, in all its lives.
     pub fn log(&self) -> String {
         let log = fs::read_to_string(self.settings.with_extension("log")).unwrap_or_default();

@@ -162,7 +162,7 @@ fn a_wrong_cluster_key_is_named_on_both_sides() {
         let line = node.wait_for_log("cluster key: ");
         assert_eq!(
             line,
-            "cluster key: copy the same key file to both nodes",
+            "cluster key: copy the same security.cluster_key_file to both nodes",
             "{}",
             node.log()
         );

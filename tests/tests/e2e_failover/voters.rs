@@ -219,3 +219,38 @@ fn an_observer_answers_and_follows_a_failover() {
     let after = cluster.wait_whole_after(before);
     writers.stop().verify_all(&cluster, after);
 }
+
+/// The remedy that the refusal names, followed to the letter: move the whole folder away, start again, and the voter
+/// learns everything from the others; it votes again, too.
+#[test]
+fn a_voter_with_a_damaged_log_learns_everything_from_the_others() {
+    let mut cluster = Cluster::start(2);
+    let first = cluster.wait_whole();
+    cluster.servers[first.primary].kill9();
+    cluster.wait_new_primary(first);
+    cluster.servers[first.primary].restart();
+    let before = cluster.wait_whole_after(first);
+    let voter = cluster.follower();
+    cluster.nodes[voter].kill9();
+    let folder = cluster.nodes[voter].data_dir();
+    let log = folder.join("raft/00000000000000000001.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&log, bytes).unwrap();
+    let refusal = cluster.nodes[voter].refuses_to_start();
+    assert!(refusal.contains(" is damaged at byte "), "{refusal}");
+    assert!(
+        refusal.contains("move the whole data folder away and start again"),
+        "{refusal}"
+    );
+
+    std::fs::rename(&folder, folder.with_extension("away")).unwrap();
+    cluster.nodes[voter].restart();
+    assert_eq!(cluster.wait_whole(), before);
+    // With another voter dead, a failover needs the vote of the one that came back.
+    let other = (0..3).find(|node| *node != voter).unwrap();
+    cluster.nodes[other].kill9();
+    cluster.servers[before.primary].kill9();
+    cluster.wait_new_primary(before);
+}

@@ -43,7 +43,9 @@ pub enum PeerError {
         wanted: ClusterName,
     },
     /// It did not prove the key.
-    #[error("it does not have this node's cluster key: copy the same key file to both nodes")]
+    #[error(
+        "it does not have this node's cluster key: copy the same security.cluster_key_file to both nodes"
+    )]
     WrongKey,
     /// It votes, and our settings do not name it.
     #[error(
@@ -158,7 +160,7 @@ pub enum Refusal {
     #[error("it is of another cluster; correct node.cluster or the peer's address in [voters]")]
     Cluster,
     /// Another key.
-    #[error("it has another cluster key; copy the same key file to both nodes")]
+    #[error("it has another cluster key; copy the same security.cluster_key_file to both nodes")]
     Key,
     /// Not a name that it knows in that role, or its own.
     #[error(

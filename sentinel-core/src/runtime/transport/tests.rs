@@ -227,16 +227,16 @@ async fn strangers_are_refused_with_a_reason_on_both_sides() {
                 key: with_key(b"fedcba9876543210"),
                 ..local("s2")
             },
-            "it refuses this node: it has another cluster key; copy the same key file to both nodes",
-            "it does not have this node's cluster key: copy the same key file to both nodes",
+            "it refuses this node: it has another cluster key; copy the same security.cluster_key_file to both nodes",
+            "it does not have this node's cluster key: copy the same security.cluster_key_file to both nodes",
         ),
         (
             Local {
                 key: None,
                 ..local("s2")
             },
-            "it refuses this node: it has another cluster key; copy the same key file to both nodes",
-            "it does not have this node's cluster key: copy the same key file to both nodes",
+            "it refuses this node: it has another cluster key; copy the same security.cluster_key_file to both nodes",
+            "it does not have this node's cluster key: copy the same security.cluster_key_file to both nodes",
         ),
         (
             Local {
