@@ -1,0 +1,1 @@
+//! PostgreSQL, from 13 on: reports facts and carries out steps.
