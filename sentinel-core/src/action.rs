@@ -10,6 +10,7 @@ use crate::id::{ActionId, InstanceId, Member, ServiceName, Token};
 use crate::observation::{Facts, WriteQuorum};
 use crate::position::Position;
 use crate::time::Deadline;
+use std::time::Duration;
 
 /// One order to one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,24 @@ pub enum ActionKind {
         /// The authorised primary.
         primary: InstanceId,
     },
+    /// Give up all data for a full copy of this primary's, whatever the two histories are called; first save what only
+    /// this instance has. For an instance that may have begun a history under a name that another one bears (rule S12).
+    Rebuild {
+        /// The authorised primary.
+        primary: InstanceId,
+    },
+    /// Take no more writes for a switchover, and say where the last one is. Ends by itself after this time at the
+    /// latest, or by [`ActionKind::Resume`]. The facts of the outcome are the last that the primary had.
+    Pause {
+        /// How long at most.
+        limit: Duration,
+    },
+    /// Take writes again after a switchover that was called off.
+    Resume,
+    /// Refuse writes with an error: too few replicas are there to acknowledge them.
+    RefuseWrites,
+    /// Take writes again: enough replicas are back.
+    AcceptWrites,
 }
 
 impl ActionKind {
@@ -75,12 +94,43 @@ impl ActionKind {
             Self::Promote { .. } => "promote",
             Self::Demote { .. } => "demote",
             Self::Repoint { .. } => "repoint",
+            Self::Rebuild { .. } => "rebuild",
+            Self::Pause { .. } => "pause",
+            Self::Resume => "resume",
+            Self::RefuseWrites => "refuse_writes",
+            Self::AcceptWrites => "accept_writes",
+        }
+    }
+
+    /// Who carries it out.
+    pub fn hand(&self) -> Hand {
+        match self {
+            Self::Repoint { .. }
+            | Self::Demote { .. }
+            | Self::Rebuild { .. }
+            | Self::Pause { .. }
+            | Self::Resume => Hand::Agent,
+            Self::Freeze
+            | Self::Unfreeze { .. }
+            | Self::Configure { .. }
+            | Self::Promote { .. }
+            | Self::RefuseWrites
+            | Self::AcceptWrites => Hand::Leader,
         }
     }
 }
 
+/// Who carries an action out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hand {
+    /// The leader's own adapter, over the network: it must not wait for a host that may be gone.
+    Leader,
+    /// The agent on the instance's host, if there is one and it was heard lately; else the leader.
+    Agent,
+}
+
 /// What came of an action.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Executed, and read back: these facts were read after it, on the same connection.
     Done(Box<Facts>),

@@ -75,8 +75,13 @@ name! {
 name! {
     /// One life of an instance with its data: it changes whenever data could have been lost.
     ///
-    /// The adapter makes it from what the engine gives, such as the id that a server draws at start.
+    /// The adapter makes it from what the engine gives: the id that a server draws at start where a restart may
+    /// lose data, the identity of the data folder where it cannot.
     Incarnation
+}
+name! {
+    /// One server process, unique among all: two instances with the same one are one server under two names.
+    ServerId
 }
 
 /// One server process of a service, identified by the address at which replicas and clients reach it.

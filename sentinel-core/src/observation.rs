@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Incarnation, InstanceId, ServiceName};
+use crate::id::{Incarnation, InstanceId, ServerId, ServiceName};
 use crate::id::{ProbeId, Token};
 use crate::position::{Offset, Position};
 use crate::time::Deadline;
@@ -50,9 +50,10 @@ pub enum ProbeFailure {
 /// What one instance says of itself, in one reading.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// Which life of the instance answered. Unique to one server: two instances with the same incarnation are one
-    /// server under two names.
+    /// Which life of the instance answered: trust is given to it, and ends with it (rule S4).
     pub incarnation: Incarnation,
+    /// Which server process answered.
+    pub server: ServerId,
     /// Its role, as the engine reports it.
     pub role: Role,
     /// Where it is in its history; `None` when the engine cannot say so truly (rule S16).
@@ -73,6 +74,8 @@ pub struct Facts {
     pub replicas: Vec<ReplicaLink>,
     /// Whether a restart with lost data could wipe the replicas before anybody looks (rule S15).
     pub restart_guard: RestartGuard,
+    /// Whether it takes writes, as far as too few replicas are concerned.
+    pub writes: Writes,
 }
 
 /// Role of an instance, in our words.
@@ -109,13 +112,24 @@ pub enum Link {
     Broken,
 }
 
-/// Whether a server keeps over its restart what it is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether a server keeps over its restart what it is told, and what it acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Persistable {
     /// It does.
     Yes,
-    /// It has nowhere to write its settings, for example no configuration file.
-    No,
+    /// It does not. The text says why, and what to change, as the end of a sentence that begins with the instance.
+    No(String),
+}
+
+/// Whether a server takes writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Writes {
+    /// It refuses them by itself while it has too few replicas; nobody needs to tell it.
+    Itself,
+    /// It takes them, and lets them wait for replicas that may never come.
+    Taken,
+    /// It was told to refuse them.
+    Refused,
 }
 
 /// What keeps a primary that restarts empty from wiping its replicas (rule S15).
@@ -123,6 +137,8 @@ pub enum Persistable {
 pub enum RestartGuard {
     /// The server delays every full sync by so many milliseconds.
     Delay(u64),
+    /// It never restarts with lost data under the same address unnoticed: replicas refuse another data set.
+    Unneeded,
     /// Nothing does.
     None,
 }

@@ -75,6 +75,9 @@ pub struct ChainElement {
     pub lineage: Option<Lineage>,
     /// Where this branch left the one before it.
     pub start: Offset,
+    /// Up to here the branch before it holds nothing whole beyond `start`: the primary of this branch had received so
+    /// much, and what was no whole record it dropped when it was promoted.
+    pub torn_until: Offset,
 }
 
 /// The lineages of all authorised primaries of a service, oldest first.
@@ -95,6 +98,7 @@ impl Chain {
             elements: vec![ChainElement {
                 lineage: Some(lineage),
                 start: Offset(0),
+                torn_until: Offset(0),
             }],
         }
     }
@@ -121,6 +125,7 @@ impl Chain {
         self.elements.push(ChainElement {
             lineage: None,
             start,
+            torn_until: start,
         });
         if self.elements.len() > CHAIN_ELEMENTS_MAX {
             self.elements.remove(0);
@@ -135,10 +140,12 @@ impl Chain {
         }
     }
 
-    /// Names the branch that was opened last.
-    pub fn name_last(&mut self, lineage: Lineage) {
+    /// Names the branch that was opened last, and says where it left the one before: at the start that was foreseen, or
+    /// before it, because what was received last was no whole record.
+    pub fn name_last(&mut self, lineage: Lineage, fork: Offset) {
         if let Some(last) = self.elements.last_mut() {
             last.lineage = Some(lineage);
+            last.start = last.start.min(fork);
         }
     }
 
@@ -149,8 +156,10 @@ impl Chain {
             .iter()
             .rposition(|e| e.lineage.as_ref() == Some(&position.lineage))?;
         match self.elements.get(index + 1) {
-            Some(next) if position.offset > next.start => None,
-            Some(_) | None => Some(position.offset),
+            Some(next) if position.offset > next.torn_until => None,
+            // What lies beyond the start is a piece of a record that nobody has whole.
+            Some(next) => Some(position.offset.min(next.start)),
+            None => Some(position.offset),
         }
     }
 }
@@ -169,7 +178,7 @@ mod tests {
     fn chain() -> Chain {
         let mut chain = Chain::adopted(Lineage::new("a"));
         chain.open(Offset(10));
-        chain.name_last(Lineage::new("b"));
+        chain.name_last(Lineage::new("b"), Offset(10));
         chain
     }
 
@@ -183,6 +192,22 @@ mod tests {
             (at("c", 1), None),
         ] {
             assert_eq!(chain().offset_of(&position), wanted, "{position}");
+        }
+    }
+
+    #[test]
+    fn a_torn_record_counts_as_its_beginning() {
+        let mut chain = chain();
+        chain.open(Offset(30));
+        chain.name_last(Lineage::new("c"), Offset(24));
+        for (position, wanted) in [
+            (at("b", 23), Some(Offset(23))),
+            (at("b", 24), Some(Offset(24))),
+            (at("b", 30), Some(Offset(24))),
+            (at("b", 31), None),
+            (at("c", 25), Some(Offset(25))),
+        ] {
+            assert_eq!(chain.offset_of(&position), wanted, "{position}");
         }
     }
 
@@ -201,7 +226,7 @@ mod tests {
         let mut chain = chain();
         for n in 0..1000u64 {
             chain.open(Offset(20 + n));
-            chain.name_last(Lineage::new(format!("l{n}")));
+            chain.name_last(Lineage::new(format!("l{n}")), Offset(20 + n));
         }
         assert_eq!(chain.elements().len(), CHAIN_ELEMENTS_MAX);
     }

@@ -230,7 +230,7 @@ mod tests {
     use crate::config::ServiceSettings;
     use crate::id::{ServiceName, Term, Token};
     use crate::ledger::{Decision, Proposal, QuorumConfig, Table, Told};
-    use crate::observation::{Link, Persistable, RestartGuard, Role, Upstream};
+    use crate::observation::{Link, Persistable, RestartGuard, Role, Upstream, Writes};
     use crate::position::Lineage;
 
     fn instance(n: u16) -> InstanceId {
@@ -247,6 +247,7 @@ mod tests {
     fn frozen_at(position: Position) -> Facts {
         Facts {
             incarnation: "life".into(),
+            server: "process".into(),
             role: Role::Replica {
                 upstream: Upstream::Frozen,
                 link: Link::Broken,
@@ -260,6 +261,7 @@ mod tests {
             write_quorum: None,
             replicas: Vec::new(),
             restart_guard: RestartGuard::None,
+            writes: Writes::Itself,
         }
     }
 

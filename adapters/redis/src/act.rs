@@ -9,6 +9,7 @@
 //! `Unknown`, and reading shows what is in force.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::id::{InstanceId, Member};
@@ -58,10 +59,8 @@ async fn in_session(
 ) -> Result<Facts, Stop> {
     let standing = acting.connection.take();
     let (mut session, found) = Session::begin(line, standing, action.deadline).await?;
-    if found.facts.persistable == Persistable::No {
-        return Err(Stop::Refused(
-            "the server runs without a configuration file and would forget the order at its restart; start it with one".into(),
-        ));
+    if let Persistable::No(why) = &found.facts.persistable {
+        return Err(Stop::Refused(format!("the server {why}")));
     }
     acting.token = action.token;
     let facts = match &action.kind {
@@ -69,7 +68,7 @@ async fn in_session(
         ActionKind::Unfreeze { primary } | ActionKind::Repoint { primary } => {
             follow(line, &mut session, &found, primary).await
         }
-        ActionKind::Demote { primary } => {
+        ActionKind::Demote { primary } | ActionKind::Rebuild { primary } => {
             demote::save(line, upstream, &mut session, &mut acting.copying, &found).await?;
             follow(line, &mut session, &found, primary).await
         }
@@ -82,6 +81,15 @@ async fn in_session(
             let target = Target { expect, position };
             promote(line, &mut session, found, &target, quorum).await
         }
+        ActionKind::Pause { limit } => pause(&mut session, &found, *limit).await,
+        ActionKind::Resume => {
+            session.transact(orders::resume()).await?;
+            session.read().await.map(|reading| reading.facts)
+        }
+        ActionKind::RefuseWrites | ActionKind::AcceptWrites => Err(Stop::Refused(
+            "nothing was sent: the server refuses writes by itself, by min-replicas-to-write"
+                .into(),
+        )),
     }?;
     acting.connection = Some(session.end());
     Ok(facts)
@@ -145,6 +153,15 @@ fn upstream(facts: &Facts) -> Option<&Upstream> {
         Role::Primary => None,
         Role::Replica { upstream, .. } => Some(upstream),
     }
+}
+
+/// The position is read after the pause began, so that it is the last one.
+async fn pause(session: &mut Session<'_>, found: &Reading, limit: Duration) -> Result<Facts, Stop> {
+    if found.facts.role != Role::Primary {
+        return Err(session.stop("it is no primary, so there are no writes to pause"));
+    }
+    session.transact(orders::pause(limit)).await?;
+    session.read().await.map(|reading| reading.facts)
 }
 
 /// Whom a promotion is for: a restart or a move since the decision ends it.

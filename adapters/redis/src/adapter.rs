@@ -95,12 +95,18 @@ impl Adapter for RedisAdapter {
     fn act(&self, action: Action) -> BoxFuture<'static, Outcome> {
         let line = self.line(&action.service, &action.instance);
         let upstream = match &action.kind {
-            ActionKind::Demote { primary } => self.line(&action.service, primary).ok(),
+            ActionKind::Demote { primary } | ActionKind::Rebuild { primary } => {
+                self.line(&action.service, primary).ok()
+            }
             ActionKind::Freeze
             | ActionKind::Unfreeze { .. }
             | ActionKind::Configure { .. }
             | ActionKind::Promote { .. }
-            | ActionKind::Repoint { .. } => None,
+            | ActionKind::Repoint { .. }
+            | ActionKind::Pause { .. }
+            | ActionKind::Resume
+            | ActionKind::RefuseWrites
+            | ActionKind::AcceptWrites => None,
         };
         Box::pin(async move {
             match line {

@@ -128,7 +128,7 @@ fn is_part_of(own: &Facts, primary: &Facts) -> bool {
 mod tests {
     use super::*;
     use sentinel_core::id::Incarnation;
-    use sentinel_core::observation::{Persistable, RestartGuard};
+    use sentinel_core::observation::{Persistable, RestartGuard, Writes};
     use sentinel_core::position::{Lineage, Offset};
 
     fn at(lineage: &str, offset: u64) -> Option<Position> {
@@ -141,6 +141,7 @@ mod tests {
     fn facts(position: Option<Position>, fork: Option<Position>) -> Facts {
         Facts {
             incarnation: Incarnation::new("i"),
+            server: "i".into(),
             role: Role::Primary,
             position,
             fork,
@@ -151,6 +152,7 @@ mod tests {
             write_quorum: None,
             replicas: Vec::new(),
             restart_guard: RestartGuard::None,
+            writes: Writes::Itself,
         }
     }
 

@@ -41,6 +41,18 @@ pub(crate) fn pause_writes(pause: Duration) -> Vec<Cmd> {
     commands
 }
 
+/// Stops writes for a switchover. Clients stay connected, so that they wait and get no error; they are
+/// closed when the server becomes a replica. Nobody's other order can make this one unsafe, so nobody is closed.
+pub(crate) fn pause(limit: Duration) -> Vec<Cmd> {
+    let millis = limit.as_millis().to_string();
+    vec![words(&["CLIENT", "PAUSE", &millis, "WRITE"])]
+}
+
+/// Ends that.
+pub(crate) fn resume() -> Vec<Cmd> {
+    vec![words(&["CLIENT", "UNPAUSE"])]
+}
+
 /// Puts a write quorum in force and keeps it.
 pub(crate) fn configure(
     quorum: &WriteQuorum,

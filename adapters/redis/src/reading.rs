@@ -22,9 +22,9 @@
 //! loads, while a sync is in progress, or when it has never been linked and has no history.
 
 use redis::{Cmd, Value};
-use sentinel_core::id::{Incarnation, InstanceId};
+use sentinel_core::id::{Incarnation, InstanceId, ServerId};
 use sentinel_core::observation::{
-    Facts, Link, Persistable, ReplicaLink, RestartGuard, Role, Upstream,
+    Facts, Link, Persistable, ReplicaLink, RestartGuard, Role, Upstream, Writes,
 };
 use sentinel_core::position::{Lineage, Offset, Position};
 use std::collections::BTreeMap;
@@ -42,6 +42,9 @@ const SETTINGS: [&str; 5] = [
     "replica-priority",
     "aclfile",
 ];
+
+/// Why a server forgets what it is told.
+const NO_FILE: &str = "runs without a configuration file, so that its restart would forget what it was told: start it with one";
 
 /// Facts, and what an action must know beside them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,13 +119,14 @@ pub(crate) fn read(replies: &[Value]) -> Result<Reading, NotARedis> {
     let early = reply::setting(early, "repl-diskless-sync-max-replicas");
     let facts = Facts {
         incarnation: Incarnation::new(*run_id),
+        server: ServerId::new(*run_id),
         role: role(&replication)?,
         position: position(&replication).filter(|_| !loading),
         fork: fork(&replication),
         synced: !loading && holds_whole_copy(&replication),
         holds_data: reply::text(keyspace).is_some_and(|text| text.contains("keys=")),
         persistable: match server.get("config_file") {
-            None | Some(&"") => Persistable::No,
+            None | Some(&"") => Persistable::No(NO_FILE.into()),
             Some(_) => Persistable::Yes,
         },
         priority: reply::setting(priority, "replica-priority")
@@ -134,6 +138,7 @@ pub(crate) fn read(replies: &[Value]) -> Result<Reading, NotARedis> {
         }),
         replicas: replicas(&replication),
         restart_guard: restart_guard(sync, delay, early),
+        writes: Writes::Itself,
     };
     let users_file = match reply::setting(users, "aclfile") {
         None | Some("") => UsersFile::Absent,

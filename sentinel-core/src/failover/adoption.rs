@@ -51,8 +51,8 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
             return plan;
         }
     };
-    if facts.persistable == Persistable::No {
-        plan.because("not_persistable", format!("{instance} runs without a configuration file, so that its restart would forget what it was told: start it with one"));
+    if let Persistable::No(why) = &facts.persistable {
+        plan.because("not_persistable", format!("{instance} {why}"));
         return plan;
     }
     let members = streaming_members(sight, instance, facts);

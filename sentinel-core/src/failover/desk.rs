@@ -235,13 +235,17 @@ impl Desk {
                 };
                 self.frozen.insert(instance.clone(), reading);
             }
-            ActionKind::Repoint { .. } | ActionKind::Demote { .. } => {
+            ActionKind::Repoint { .. } | ActionKind::Demote { .. } | ActionKind::Rebuild { .. } => {
                 self.repointed.insert(instance.clone());
             }
             ActionKind::Freeze
             | ActionKind::Unfreeze { .. }
             | ActionKind::Configure { .. }
-            | ActionKind::Promote { .. } => {}
+            | ActionKind::Promote { .. }
+            | ActionKind::Pause { .. }
+            | ActionKind::Resume
+            | ActionKind::RefuseWrites
+            | ActionKind::AcceptWrites => {}
         }
     }
 
@@ -284,7 +288,7 @@ pub fn is_frozen(facts: &Facts) -> bool {
 mod tests {
     use super::*;
     use crate::id::{ServiceName, Term};
-    use crate::observation::{Link, Persistable, RestartGuard};
+    use crate::observation::{Link, Persistable, RestartGuard, Writes};
 
     fn at(millis: u64) -> Instant {
         Instant::ORIGIN + Duration::from_millis(millis)
@@ -293,6 +297,7 @@ mod tests {
     fn facts(upstream: Upstream) -> Facts {
         Facts {
             incarnation: "life".into(),
+            server: "process".into(),
             role: Role::Replica {
                 upstream,
                 link: Link::Broken,
@@ -306,6 +311,7 @@ mod tests {
             write_quorum: None,
             replicas: Vec::new(),
             restart_guard: RestartGuard::None,
+            writes: Writes::Itself,
         }
     }
 

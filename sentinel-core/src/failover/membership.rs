@@ -120,7 +120,11 @@ fn admit(
         plan.because("alias", format!("{instance} is another name of {name}"));
         return;
     }
-    if !follows(facts, &primary.instance) || facts.persistable == Persistable::No {
+    if !follows(facts, &primary.instance) {
+        return;
+    }
+    if let Persistable::No(why) = &facts.persistable {
+        plan.because("not_persistable", format!("{instance} {why}"));
         return;
     }
     if !early {

@@ -8,7 +8,7 @@ use crate::id::Member;
 use crate::ledger::Decision;
 use crate::observation::{Facts, Link, Role, WriteQuorum};
 use crate::planted::Bug;
-use crate::position::Position;
+use crate::position::{Offset, Position};
 
 /// Deadlines of an action after which a promotion that nobody could observe is given up.
 const DEADLINES_MAX: u32 = 3;
@@ -29,6 +29,7 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &Member, position: &Position) -> P
             );
             plan.decision = Some(Decision::Promoted {
                 position: now_at.clone(),
+                fork: left_chain_at(sight, &reading.facts),
             });
             return plan;
         }
@@ -102,8 +103,25 @@ fn observed(
     };
     facts.role == Role::Primary
         && facts.incarnation == target.incarnation
-        && facts.fork.as_ref() == Some(position)
+        && facts
+            .fork
+            .as_ref()
+            .is_some_and(|fork| fork.lineage == position.lineage && fork.offset <= position.offset)
         && (!sight.bugs.has(Bug::ObserveByWrite) || acknowledged())
+}
+
+/// Where the new primary's history left the chain. An engine that forks at its last whole record forks at or before
+/// the position at which it was frozen.
+fn left_chain_at(sight: &Sight<'_>, facts: &Facts) -> Offset {
+    let foreseen = sight
+        .state
+        .chain
+        .last()
+        .map_or(Offset(0), |last| last.start);
+    facts
+        .fork
+        .as_ref()
+        .map_or(foreseen, |fork| fork.offset.min(foreseen))
 }
 
 /// The planted bug: another frozen member is told in the same epoch.

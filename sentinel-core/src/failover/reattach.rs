@@ -86,8 +86,12 @@ fn sync_room(sight: &Sight<'_>, primary: &Member) -> usize {
     let copies = others
         .filter(|i| sight.facts(i).is_some_and(copying))
         .count();
-    let attaches =
-        |kind: &ActionKind| matches!(kind, ActionKind::Demote { .. } | ActionKind::Repoint { .. });
+    let attaches = |kind: &ActionKind| {
+        matches!(
+            kind,
+            ActionKind::Demote { .. } | ActionKind::Repoint { .. } | ActionKind::Rebuild { .. }
+        )
+    };
     let orders = sight
         .desk
         .under_way

@@ -64,10 +64,9 @@ impl<'a> Sight<'a> {
             .then_some((primary, facts))
     }
 
-    /// The name under which a server is known best, if this is another name of it: an incarnation belongs to
-    /// one server. An alias is never claimed, admitted or ordered, so that one copy is not counted twice.
+    /// The name under which a server is known best, if this is another name of it. An alias is never claimed, admitted or ordered, so that one copy is not counted twice.
     pub fn alias_of(&self, instance: &InstanceId) -> Option<&'a InstanceId> {
-        let own = &self.facts(instance)?.incarnation;
+        let own = &self.facts(instance)?.server;
         let rank = |name: &InstanceId| {
             let is_primary = self
                 .state
@@ -91,7 +90,7 @@ impl<'a> Sight<'a> {
             .instances
             .iter()
             .filter(|other| *other != instance);
-        let same = others.filter(|other| self.facts(other).is_some_and(|f| f.incarnation == *own));
+        let same = others.filter(|other| self.facts(other).is_some_and(|f| f.server == *own));
         same.min_by_key(|other| rank(other))
             .filter(|best| rank(best) < rank(instance))
     }

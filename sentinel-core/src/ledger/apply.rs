@@ -110,30 +110,14 @@ impl ServiceState {
                 members,
             } => Ok(self.adopt(primary, position, members)),
             Decision::Freeze => self.begin_freezing(),
-            Decision::Abort => {
-                if self.stage != Stage::Freezing || !self.told.is_empty() {
-                    return Err("nothing to abort");
-                }
-                self.stage = Stage::Steady;
-                Ok(vec![EventKind::FailoverAborted {
-                    reason: "the primary answers again".into(),
-                }])
-            }
+            Decision::Abort => self.abort(),
             Decision::Promote {
                 target,
                 position,
                 start,
                 members,
             } => self.begin_promoting(target, position, *start, members),
-            Decision::Promoted { position } => {
-                let Stage::Promoting { target, .. } = self.stage.clone() else {
-                    return Err("nobody is being promoted");
-                };
-                self.chain.name_last(position.lineage.clone());
-                self.stage = Stage::Repointing;
-                self.primary = Some(target.clone());
-                Ok(self.answer_with(&target.instance))
-            }
+            Decision::Promoted { position, fork } => self.promoted(position, *fork),
             Decision::Complete => {
                 if self.stage != Stage::Repointing {
                     return Err("no failover to complete");
@@ -165,7 +149,8 @@ impl ServiceState {
                     return Err("a failover is under way");
                 }
                 self.chain.open(position.offset);
-                self.chain.name_last(position.lineage.clone());
+                self.chain
+                    .name_last(position.lineage.clone(), position.offset);
                 Ok(Vec::new())
             }
             Decision::Acknowledge { found } => self.acknowledge(found),
@@ -212,6 +197,32 @@ impl ServiceState {
         };
         Ok(vec![EventKind::TargetSelected {
             instance: target.instance.clone(),
+        }])
+    }
+
+    fn promoted(
+        &mut self,
+        position: &Position,
+        fork: Offset,
+    ) -> Result<Vec<EventKind>, &'static str> {
+        let Stage::Promoting { target, .. } = self.stage.clone() else {
+            return Err("nobody is being promoted");
+        };
+        self.chain.name_last(position.lineage.clone(), fork);
+        // Whatever was acknowledged is whole on the target, so it lies before the fork.
+        self.floor = self.floor.min(fork);
+        self.stage = Stage::Repointing;
+        self.primary = Some(target.clone());
+        Ok(self.answer_with(&target.instance))
+    }
+
+    fn abort(&mut self) -> Result<Vec<EventKind>, &'static str> {
+        if self.stage != Stage::Freezing || !self.told.is_empty() {
+            return Err("nothing to abort");
+        }
+        self.stage = Stage::Steady;
+        Ok(vec![EventKind::FailoverAborted {
+            reason: "the primary answers again".into(),
         }])
     }
 
@@ -446,6 +457,7 @@ mod tests {
         );
         ledger.decide(Decision::Promoted {
             position: at("b", 40),
+            fork: Offset(40),
         });
         let answer = ledger.service().answer.clone().unwrap();
         assert_eq!((answer.primary, answer.epoch), (instance(2), Epoch(2)));

@@ -189,6 +189,8 @@ pub enum Decision {
     Promoted {
         /// The lineage of its writes.
         position: Position,
+        /// Where that lineage left the chain: where the target was frozen, or before it.
+        fork: Offset,
     },
     /// The failover is complete.
     Complete,

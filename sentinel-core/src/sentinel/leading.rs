@@ -374,7 +374,7 @@ impl Sentinel {
                         instance: instance.clone(),
                     },
                 ),
-                ActionKind::Demote { .. } => self.publish(
+                ActionKind::Demote { .. } | ActionKind::Rebuild { .. } => self.publish(
                     &name,
                     EventKind::Demoted {
                         instance: instance.clone(),
@@ -383,7 +383,11 @@ impl Sentinel {
                 ActionKind::Freeze
                 | ActionKind::Unfreeze { .. }
                 | ActionKind::Configure { .. }
-                | ActionKind::Promote { .. } => {}
+                | ActionKind::Promote { .. }
+                | ActionKind::Pause { .. }
+                | ActionKind::Resume
+                | ActionKind::RefuseWrites
+                | ActionKind::AcceptWrites => {}
             }
             self.on_new_reading(now, &name, &instance, before.as_ref());
         }

@@ -12,7 +12,7 @@ use sentinel_core::id::{Incarnation, InstanceId, NodeName, ServiceName};
 use sentinel_core::ledger::{ServiceState, Stage};
 use sentinel_core::observation::{
     Facts, Link, Observation, Persistable, ProbeFailure, ReplicaLink, RestartGuard, Role, Upstream,
-    WriteQuorum,
+    WriteQuorum, Writes,
 };
 use sentinel_core::peer::Restored;
 use sentinel_core::planted::Bugs;
@@ -26,6 +26,8 @@ pub(crate) struct Server {
     pub(crate) hung: bool,
     /// It answers probes, and orders get lost.
     pub(crate) deaf: bool,
+    /// It takes no writes, for a switchover.
+    pub(crate) paused: bool,
     pub(crate) primary: bool,
     pub(crate) upstream: Option<InstanceId>,
     pub(crate) lineage: u32,
@@ -110,6 +112,7 @@ impl World {
             alive: true,
             hung: false,
             deaf: false,
+            paused: false,
             primary: n == 0,
             upstream: (n != 0).then(|| instance(0)),
             lineage: 1,
@@ -385,6 +388,7 @@ impl World {
             .filter(|(_, other)| other.alive && follows(other));
         Facts {
             incarnation: incarnation(of, server),
+            server: incarnation(of, server).as_str().into(),
             role: if server.primary {
                 Role::Primary
             } else {
@@ -425,6 +429,7 @@ impl World {
                 })
                 .collect(),
             restart_guard: RestartGuard::None,
+            writes: Writes::Itself,
         }
     }
 
@@ -450,11 +455,17 @@ impl World {
             }
             ActionKind::Unfreeze { primary }
             | ActionKind::Demote { primary }
+            | ActionKind::Rebuild { primary }
             | ActionKind::Repoint { primary } => {
                 server.primary = false;
                 server.upstream = Some(primary.clone());
             }
             ActionKind::Configure { quorum } => server.quorum = Some(quorum.clone()),
+            ActionKind::Pause { .. } => server.paused = true,
+            ActionKind::Resume => server.paused = false,
+            ActionKind::RefuseWrites | ActionKind::AcceptWrites => {
+                return Outcome::Refused("it refuses writes by itself".into());
+            }
             ActionKind::Promote {
                 expect,
                 position,

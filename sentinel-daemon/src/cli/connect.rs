@@ -124,10 +124,9 @@ impl Findings {
         };
         self.seen.push(seen(service, instance, facts.as_ref()));
         let facts = facts?;
-        if facts.persistable == Persistable::No {
-            self.errors.push(format!(
-                "service {name}, instance {instance}: it cannot persist what it is told, so that its restart would undo a failover: start it with a configuration file that it can write"
-            ));
+        if let Persistable::No(why) = &facts.persistable {
+            self.errors
+                .push(format!("service {name}, instance {instance}: it {why}"));
         }
         Some(facts)
     }
@@ -196,7 +195,7 @@ fn seen(service: &GuardedService, instance: &InstanceId, facts: Option<&Facts>) 
         persistable: facts.map(|facts| facts.persistable == Persistable::Yes),
         restart_guard_ms: facts.map(|facts| match facts.restart_guard {
             RestartGuard::Delay(milliseconds) => milliseconds,
-            RestartGuard::None => 0,
+            RestartGuard::None | RestartGuard::Unneeded => 0,
         }),
         replicas_streaming: facts.map(streaming),
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sentinel_core::id::{Incarnation, InstanceId, Token};
 use sentinel_core::observation::{
-    Facts, Link, Persistable, ReplicaLink, RestartGuard, Role, Upstream, WriteQuorum,
+    Facts, Link, Persistable, ReplicaLink, RestartGuard, Role, Upstream, WriteQuorum, Writes,
 };
 use sentinel_core::position::{Lineage, Offset, Position};
 
@@ -270,6 +270,7 @@ impl Instance {
         let follow = |upstream| Role::Replica { upstream, link };
         Facts {
             incarnation: self.incarnation(),
+            server: self.incarnation().as_str().into(),
             role: match self.duty {
                 Duty::Primary => Role::Primary,
                 Duty::Follow(upstream) => follow(Upstream::Instance(others[upstream].clone())),
@@ -284,6 +285,7 @@ impl Instance {
             write_quorum: self.quorum.clone(),
             replicas: self.replica_links(others),
             restart_guard: RestartGuard::Delay(self.sync_delay_ms),
+            writes: Writes::Itself,
         }
     }
 

@@ -31,6 +31,7 @@ impl World {
             ActionKind::Freeze => self.turn(i, Duty::Frozen),
             ActionKind::Unfreeze { primary }
             | ActionKind::Demote { primary }
+            | ActionKind::Rebuild { primary }
             | ActionKind::Repoint { primary } => self.follow(i, primary),
             ActionKind::Configure { quorum } => self.configure(i, quorum),
             ActionKind::Promote {
@@ -38,6 +39,11 @@ impl World {
                 position,
                 quorum,
             } => self.promote(i, expect, position, quorum),
+            // Nobody orders these of a server that the simulator has no switchover for.
+            ActionKind::Pause { .. }
+            | ActionKind::Resume
+            | ActionKind::RefuseWrites
+            | ActionKind::AcceptWrites => Err("not simulated".to_owned()),
         };
         self.trace.line(self.schedule.now(), || {
             let done = result.as_ref().err().map_or("executes", String::as_str);

@@ -60,7 +60,8 @@ async fn a_write_quorum_is_kept_in_a_users_file() {
 async fn a_server_without_a_configuration_file_takes_no_orders() {
     let node = Node::new();
     let server = RedisServer::with(Options::default().config_file(ConfigFile::Absent));
-    assert_eq!(node.facts(&server).await.persistable, Persistable::No);
+    let persistable = node.facts(&server).await.persistable;
+    assert!(matches!(persistable, Persistable::No(_)), "{persistable:?}");
     let text = node.refused(&server, ActionKind::Freeze).await;
     assert!(text.contains("configuration file"), "{text}");
     assert_eq!(node.facts(&server).await.role, Role::Primary);

@@ -10,7 +10,7 @@ use sentinel_core::detector::Health;
 use sentinel_core::discovery::{Announced, InstanceView, PeerView, ServiceView, StageView, View};
 use sentinel_core::event::Event;
 use sentinel_core::id::{Epoch, InstanceId, Term, Token};
-use sentinel_core::observation::{Facts, Link, Persistable, RestartGuard, Role, Upstream};
+use sentinel_core::observation::{Facts, Link, Persistable, RestartGuard, Role, Upstream, Writes};
 use sentinel_core::position::{Lineage, Offset, Position};
 use sentinel_core::time::Instant;
 use sentinel_daemon::resp::{self, Limits, Password};
@@ -41,6 +41,7 @@ pub(crate) fn id(text: &str) -> InstanceId {
 fn facts(run_id: &str, role: Role) -> Facts {
     Facts {
         incarnation: run_id.into(),
+        server: run_id.into(),
         role,
         position: Some(Position {
             lineage: Lineage::new("lineage"),
@@ -54,6 +55,7 @@ fn facts(run_id: &str, role: Role) -> Facts {
         write_quorum: None,
         replicas: vec![],
         restart_guard: RestartGuard::None,
+        writes: Writes::Itself,
     }
 }
 

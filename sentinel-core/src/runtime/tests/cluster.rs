@@ -14,7 +14,9 @@ use crate::action::{Action, Outcome};
 use crate::config::{NodeRole, NodeSettings, ServiceSettings, Timing};
 use crate::discovery::{Announced, Freshness};
 use crate::id::{EngineName, Epoch, InstanceId, NodeName};
-use crate::observation::{Facts, Observation, Persistable, ProbeRequest, RestartGuard, Role};
+use crate::observation::{
+    Facts, Observation, Persistable, ProbeRequest, RestartGuard, Role, Writes,
+};
 use crate::planted::Bugs;
 use crate::position::{Lineage, Offset, Position};
 use crate::runtime::{
@@ -44,6 +46,7 @@ impl Adapter for Placid {
 fn facts() -> Facts {
     Facts {
         incarnation: "first".into(),
+        server: "process".into(),
         role: Role::Primary,
         position: Some(Position {
             lineage: Lineage::new("one"),
@@ -57,6 +60,7 @@ fn facts() -> Facts {
         write_quorum: None,
         replicas: vec![],
         restart_guard: RestartGuard::Delay(5000),
+        writes: Writes::Itself,
     }
 }
 

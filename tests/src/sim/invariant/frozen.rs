@@ -44,10 +44,15 @@ impl Invariant for FrozenIsFrozen {
                 ActionKind::Unfreeze { .. }
                 | ActionKind::Promote { .. }
                 | ActionKind::Demote { .. }
+                | ActionKind::Rebuild { .. }
                 | ActionKind::Repoint { .. } => {
                     self.frozen.remove(instance);
                 }
-                ActionKind::Configure { .. } => {}
+                ActionKind::Configure { .. }
+                | ActionKind::Pause { .. }
+                | ActionKind::Resume
+                | ActionKind::RefuseWrites
+                | ActionKind::AcceptWrites => {}
             }
         }
         if let Happening::Fed { replica, upstream } | Happening::Overwriting { replica, upstream } =
