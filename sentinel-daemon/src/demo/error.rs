@@ -9,9 +9,14 @@ use crate::exit::ExitCode;
 /// Why a demonstration did not come to its end. Everything that it started has ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DemoError {
-    /// The server's program is not on the path. Nothing was started.
-    #[error("redis-server is not installed, so there is nothing to guard")]
-    NoServer,
+    /// The server's programs are not to be found. Nothing of that engine was started.
+    #[error("{what}, so there is nothing to guard")]
+    NoServer {
+        /// What is missing.
+        what: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// Processes, ports, files or threads cannot be had.
     #[error("{what}: {source}")]
     System {
@@ -44,7 +49,7 @@ pub(super) enum DemoError {
         /// Which one.
         server: String,
         /// What the client said.
-        source: redis::RedisError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The user asked for the end.
     #[error("interrupted; everything that was started has ended")]
@@ -68,10 +73,7 @@ pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> DemoE
 impl From<&DemoError> for Failure {
     fn from(error: &DemoError) -> Self {
         let (code, hint) = match error {
-            DemoError::NoServer => (
-                ExitCode::Usage,
-                "install it: sudo apt-get install redis-server (or redis, on other systems)",
-            ),
+            DemoError::NoServer { remedy, .. } => (ExitCode::Usage, *remedy),
             DemoError::System { .. } => (
                 ExitCode::Failed,
                 "check free space in the temporary folder (TMPDIR) and `ulimit -a`",

@@ -1,23 +1,25 @@
-//! `sentinel demo redis`: a failover on real servers that it starts itself, measured and proved.
+//! `sentinel demo`: a failover on real servers that it starts itself, measured and proved.
 //!
-//! One hop a file: `options` says what is asked for, `cluster` starts the processes, `writers` write and remember,
-//! `timeline` hears what the voters publish, `play` decides the order, `readback` looks for what was lost, and
-//! `report` says how it went. Uses nothing of the core but the addresses: it sees the voters as any client does.
+//! One hop a file: `options` says what is asked for, `plan` which services that means, `voters` and `engines` start the
+//! processes, `writers` write and remember, `timeline` hears what the voters publish, `scene` knows each step for one
+//! service, `play` the order of the steps, and `report` says how it went. What is particular to an engine is in its
+//! folder of `engines`. Uses nothing of the core but the addresses: it sees the voters as any client does.
 
-mod cluster;
 mod connect;
+mod engines;
 mod error;
 mod journal;
-mod layout;
 mod leash;
 mod options;
 mod patience;
+mod plan;
 mod play;
-mod proxy;
-mod readback;
 mod report;
+mod scene;
+mod site;
 mod stage;
 mod timeline;
+mod voters;
 mod writers;
 
 pub(crate) use options::DemoOptions;

@@ -36,10 +36,17 @@ pub(crate) struct DemoOptions {
     pub plant: Option<crate::planted::PlantedBug>,
 }
 
-/// An engine that can be shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// What can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum DemoEngine {
+    /// Redis.
+    Redis,
+}
+
+/// The engine of one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Engine {
     /// Redis.
     Redis,
 }

@@ -8,14 +8,15 @@ use std::time::Duration;
 use sentinel_core::id::InstanceId;
 use serde::Serialize;
 
-use super::options::{DemoEngine, Durability, Fault};
+use super::options::{DemoOptions, Durability, Engine, Fault};
+use super::plan::ServicePlan;
 use crate::exit::ExitCode;
 
 /// The object on the last line of stdout.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
     pub(super) service: &'static str,
-    pub(super) engine: DemoEngine,
+    pub(super) engine: Engine,
     pub(super) durability: Durability,
     pub(super) fault: Fault,
     /// The leader of the voters was killed too.
@@ -36,6 +37,29 @@ pub(super) struct Report {
     /// Only where everything stays.
     #[serde(flatten)]
     pub(super) stay: Option<Stay>,
+}
+
+/// What stands on the last line of stdout: the report, or, where several services were shown, all of them.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Object<'a> {
+    /// Of the only service.
+    One(&'a Report),
+    /// In the order in which they were started.
+    All {
+        /// One report a service.
+        services: &'a [Report],
+    },
+}
+
+impl<'a> Object<'a> {
+    /// What is printed of these reports.
+    pub(super) fn of(reports: &'a [Report]) -> Self {
+        match reports {
+            [report] => Self::One(report),
+            services => Self::All { services },
+        }
+    }
 }
 
 /// Milliseconds, counted from the fault where nothing else is said.
@@ -68,12 +92,44 @@ pub(super) struct Endpoints {
     pub(super) http: Vec<InstanceId>,
 }
 
+/// The exit code of a demonstration: that of the service that fared worst.
+pub(super) fn worst(reports: &[Report]) -> ExitCode {
+    let severity = |code: &ExitCode| match code {
+        ExitCode::Done => 0,
+        ExitCode::NoPrimary => 1,
+        ExitCode::NoQuorum | ExitCode::Usage | ExitCode::Failed => 2,
+        ExitCode::WriteLost => 3,
+    };
+    let codes = reports.iter().map(Report::code);
+    codes.max_by_key(severity).unwrap_or(ExitCode::Failed)
+}
+
 /// To a tenth of a millisecond.
 pub(super) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 impl Report {
+    /// What is known before anything is found out.
+    pub(super) fn empty(plan: &ServicePlan, options: &DemoOptions) -> Self {
+        Self {
+            service: plan.name,
+            engine: plan.engine,
+            durability: options.durability,
+            fault: plan.fault,
+            with_leader: options.with_leader,
+            old_primary: None,
+            new_primary: None,
+            epoch: None,
+            times: Times::default(),
+            writes_sent: 0,
+            writes_acked: 0,
+            writes_lost: None,
+            error: None,
+            stay: None,
+        }
+    }
+
     /// Lost writes weigh most; then whatever went wrong; then that nobody was promoted.
     pub(super) fn code(&self) -> ExitCode {
         match (self.writes_lost, &self.new_primary, &self.error) {
@@ -128,7 +184,7 @@ mod tests {
         let at = |port| Some(InstanceId::new("127.0.0.1", port));
         Report {
             service: "demo",
-            engine: DemoEngine::Redis,
+            engine: Engine::Redis,
             durability: Durability::Quorum,
             fault: Fault::Kill,
             with_leader: false,
@@ -161,6 +217,33 @@ mod tests {
         assert_eq!(report.code(), ExitCode::Failed);
         report.writes_lost = Some(3);
         assert_eq!(report.code(), ExitCode::WriteLost);
+    }
+
+    #[test]
+    fn of_several_services_the_worst_counts() {
+        let done = report();
+        let mut unpromoted = report();
+        unpromoted.new_primary = None;
+        let mut lost = report();
+        lost.writes_lost = Some(1);
+        assert_eq!(worst(&[]), ExitCode::Failed);
+        assert_eq!(worst(&[done.clone(), done.clone()]), ExitCode::Done);
+        let reports = [unpromoted, done];
+        assert_eq!(worst(&reports), ExitCode::NoPrimary);
+        let [unpromoted, done] = reports;
+        assert_eq!(worst(&[lost, unpromoted, done]), ExitCode::WriteLost);
+    }
+
+    #[test]
+    fn several_reports_are_still_one_object() {
+        let text =
+            |reports: &[Report]| serde_json::to_string(&Object::of(reports)).unwrap_or_default();
+        let one = text(&[report()]);
+        assert!(one.starts_with(r#"{"service":"demo""#), "{one}");
+        assert_eq!(
+            text(&[report(), report()]),
+            format!(r#"{{"services":[{one},{one}]}}"#)
+        );
     }
 
     #[test]

@@ -5,10 +5,9 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::{DemoError, system};
-use super::layout::SERVICE;
 use super::options::DemoOptions;
 use super::play::Play;
-use super::report::{Report, Times};
+use super::report::{self, Object, Report};
 use crate::cli::{Failure, Format};
 use crate::exit::ExitCode;
 use crate::output;
@@ -17,7 +16,7 @@ use crate::output;
 pub(crate) fn run(options: &DemoOptions, format: Format) -> Result<ExitCode, Failure> {
     let failed = |options: &DemoOptions, error: DemoError| {
         if format == Format::Json {
-            output::json(&nothing(options, &error));
+            output::json(&Object::of(&nothing(options, &error)));
         }
         Failure::from(&error)
     };
@@ -41,65 +40,58 @@ async fn performance(options: &DemoOptions, format: Format) -> Result<ExitCode, 
             _ = interrupt.recv() => {}
         }
     });
-    let (play, report) = tokio::select! {
+    let (play, reports) = tokio::select! {
         performed = perform(options.clone()) => performed?,
         () = &mut stopped => return Err(DemoError::Interrupted),
     };
-    show(&report, format);
+    show(&reports, format);
     if options.stay {
         output::note("everything stays up; Ctrl-C ends it");
         stopped.await;
     }
     drop(play);
-    Ok(report.code())
+    Ok(report::worst(&reports))
 }
 
-async fn perform(options: DemoOptions) -> Result<(Play, Report), DemoError> {
+async fn perform(options: DemoOptions) -> Result<(Play, Vec<Report>), DemoError> {
     let mut play = Play::prepare(options).await?;
-    let report = play.perform().await?;
-    Ok((play, report))
+    let reports = play.perform().await?;
+    Ok((play, reports))
 }
 
 fn stops(kind: SignalKind) -> Result<Signal, DemoError> {
     signal(kind).map_err(system("signals cannot be listened to"))
 }
 
-/// The object is the last line of stdout; the table then goes to stderr.
-fn show(report: &Report, format: Format) {
-    match format {
-        Format::Text => report.table().iter().for_each(|line| output::result(line)),
-        Format::Json => report.table().iter().for_each(|line| output::note(line)),
-    }
-    if let Some(error) = &report.error {
-        output::note(&format!("error: {error}"));
+/// The object is the last line of stdout; the tables then go to stderr.
+fn show(reports: &[Report], format: Format) {
+    for report in reports {
+        match format {
+            Format::Text => report.table().iter().for_each(|line| output::result(line)),
+            Format::Json => report.table().iter().for_each(|line| output::note(line)),
+        }
+        if let Some(error) = &report.error {
+            output::note(&format!("error: {error}"));
+        }
     }
     match format {
         Format::Text => {
-            let stay = report.stay.iter();
-            for resp in stay.flat_map(|stay| &stay.endpoints.resp) {
+            let stay = reports.first().and_then(|report| report.stay.as_ref());
+            for resp in stay.iter().flat_map(|stay| &stay.endpoints.resp) {
                 output::result(&format!("{:<22} {resp:>20}", "Sentinel endpoint"));
             }
         }
-        Format::Json => output::json(report),
+        Format::Json => output::json(&Object::of(reports)),
     }
 }
 
 /// What is known of a demonstration that never came to its fault.
-fn nothing(options: &DemoOptions, error: &DemoError) -> Report {
-    Report {
-        service: SERVICE,
-        engine: options.engine,
-        durability: options.durability,
-        fault: options.chosen_fault(),
-        with_leader: options.with_leader,
-        old_primary: None,
-        new_primary: None,
-        epoch: None,
-        times: Times::default(),
-        writes_sent: 0,
-        writes_acked: 0,
-        writes_lost: None,
-        error: Some(error.to_string()),
-        stay: None,
-    }
+fn nothing(options: &DemoOptions, error: &DemoError) -> Vec<Report> {
+    let services = options.services().into_iter();
+    services
+        .map(|plan| Report {
+            error: Some(error.to_string()),
+            ..Report::empty(&plan, options)
+        })
+        .collect()
 }

@@ -11,7 +11,7 @@ use sentinel_core::id::InstanceId;
 use tokio::task::JoinSet;
 
 use super::error::DemoError;
-use crate::output;
+use super::plan::ServicePlan;
 
 /// A step on the way to the next write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +72,7 @@ impl Mark {
 /// Hears what the voters say. Ends with the last clone.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
+    plan: ServicePlan,
     marks: Arc<Mutex<Marks>>,
     _listeners: Arc<JoinSet<()>>,
 }
@@ -83,8 +84,11 @@ struct Marks {
 }
 
 impl Timeline {
-    /// Listens to all of them before it returns.
-    pub(super) async fn listen(endpoints: &[InstanceId]) -> Result<Self, DemoError> {
+    /// Listens to all of them before it returns, for what they say of this service.
+    pub(super) async fn listen(
+        endpoints: &[InstanceId],
+        plan: &ServicePlan,
+    ) -> Result<Self, DemoError> {
         let marks = Arc::new(Mutex::new(Marks::default()));
         let mut listeners = JoinSet::new();
         let voters = endpoints.len();
@@ -92,21 +96,24 @@ impl Timeline {
             let subscribed = subscribe(endpoint).await;
             let subscription = subscribed.map_err(|source| DemoError::Server {
                 server: format!("the Sentinel endpoint {endpoint}"),
-                source,
+                source: source.into(),
             })?;
-            let marks = Arc::clone(&marks);
+            let (plan, marks) = (plan.clone(), Arc::clone(&marks));
             listeners.spawn(async move {
                 let mut messages = subscription.into_on_message();
                 while let Some(message) = messages.next().await {
                     let at = Instant::now();
                     let text: String = message.get_payload().unwrap_or_default();
-                    if let Some(mark) = Mark::of_channel(message.get_channel_name()) {
-                        note(&marks, mark, at, &mark.told(&text, voters));
+                    let mark = Mark::of_channel(message.get_channel_name());
+                    let mark = mark.filter(|_| service_of(&text) == Some(plan.name));
+                    if let Some(mark) = mark {
+                        note(&plan, &marks, mark, at, &mark.told(&text, voters));
                     }
                 }
             });
         }
         Ok(Self {
+            plan: plan.clone(),
             marks,
             _listeners: Arc::new(listeners),
         })
@@ -114,7 +121,8 @@ impl Timeline {
 
     /// The fault is about to happen: only what comes after it counts.
     pub(super) fn begin(&self, what: &str) -> Instant {
-        output::note(&format!("{:>9}  fault        {what}", "0 ms"));
+        self.plan
+            .note(&format!("{:>9}  {:<11}  {what}", "0 ms", "fault"));
         let fault = Instant::now();
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         marks.fault = Some(fault);
@@ -123,7 +131,7 @@ impl Timeline {
 
     /// Something that this program saw itself.
     pub(super) fn saw(&self, mark: Mark, at: Instant, text: &str) {
-        note(&self.marks, mark, at, text);
+        note(&self.plan, &self.marks, mark, at, text);
     }
 
     /// When it was seen, counted from the fault.
@@ -133,7 +141,7 @@ impl Timeline {
     }
 }
 
-fn note(marks: &Mutex<Marks>, mark: Mark, at: Instant, text: &str) {
+fn note(plan: &ServicePlan, marks: &Mutex<Marks>, mark: Mark, at: Instant, text: &str) {
     let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(after) = marks
         .fault
@@ -146,7 +154,18 @@ fn note(marks: &Mutex<Marks>, mark: Mark, at: Instant, text: &str) {
     }
     marks.seen.insert(mark, after);
     let ms = format!("{} ms", after.as_millis());
-    output::note(&format!("{ms:>9}  {:<11}  {text}", mark.word()));
+    plan.note(&format!("{ms:>9}  {:<11}  {text}", mark.word()));
+}
+
+/// Of which service a payload speaks.
+fn service_of(payload: &str) -> Option<&str> {
+    let words: Vec<&str> = payload.split(' ').collect();
+    match &words[..] {
+        ["master", service, ..] | ["slave", _, _, _, "@", service, ..] | [service, _, _, _, _] => {
+            Some(service)
+        }
+        _ => None,
+    }
 }
 
 async fn subscribe(endpoint: &InstanceId) -> redis::RedisResult<redis::aio::PubSub> {
@@ -179,6 +198,7 @@ mod tests {
             .iter()
             .filter_map(|message| Some((Mark::of_channel(message.channel)?, message)));
         marked
+            .inspect(|(_, message)| assert_eq!(service_of(&message.payload), Some("demo")))
             .map(|(mark, message)| mark.told(&message.payload, 3))
             .collect()
     }

@@ -5,11 +5,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 use sentinel_core::id::InstanceId;
 
-use super::error::DemoError;
-use super::journal::Acked;
+use crate::demo::connect;
+use crate::demo::error::DemoError;
+use crate::demo::journal::Acked;
 
 /// Keys read in one pipeline.
 const BATCH: usize = 1000;
@@ -29,9 +31,9 @@ pub(super) async fn lost(
     catch_up(primary, servers.len() - 1).await?;
     let mut missing = BTreeSet::new();
     for server in servers {
-        let failed = |source| DemoError::Server {
+        let failed = |source: RedisError| DemoError::Server {
             server: server.to_string(),
-            source,
+            source: source.into(),
         };
         let mut connection = connect(server).await.map_err(failed)?;
         for batch in acked.chunks(BATCH) {
@@ -55,9 +57,9 @@ pub(super) async fn lost(
 
 /// A last write, for which all replicas are waited: they then hold everything before it too.
 async fn catch_up(primary: &InstanceId, replicas: usize) -> Result<(), DemoError> {
-    let failed = |source| DemoError::Server {
+    let failed = |source: RedisError| DemoError::Server {
         server: primary.to_string(),
-        source,
+        source: source.into(),
     };
     let mut connection = connect(primary).await.map_err(failed)?;
     let millis = u64::try_from(CATCH_UP_MAX.as_millis()).unwrap_or(u64::MAX);
@@ -83,7 +85,7 @@ async fn catch_up(primary: &InstanceId, replicas: usize) -> Result<(), DemoError
 }
 
 async fn connect(server: &InstanceId) -> redis::RedisResult<MultiplexedConnection> {
-    let client = super::connect::client(server)?;
+    let client = connect::client(server)?;
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(REPLY_MAX));
     client
         .get_multiplexed_async_connection_with_config(&config)
