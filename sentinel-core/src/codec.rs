@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// First byte of everything encoded here. Raised with every change of a wire or disk type.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 /// Longest encoding that is made or accepted, in bytes.
 pub const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -81,7 +81,7 @@ mod tests {
             epoch: Epoch(2),
             step: 5,
         };
-        let wanted = [1, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
+        let wanted = [2, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(encode(&token), wanted);
         assert_eq!(decode::<Token>(&wanted).unwrap(), token);
         let member = Member {
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(
             encode(&member),
             [
-                1, 3, 0, 0, 0, 0, 0, 0, 0, b'a', b':', b'7', 1, 0, 0, 0, 0, 0, 0, 0, b'i'
+                2, 3, 0, 0, 0, 0, 0, 0, 0, b'a', b':', b'7', 1, 0, 0, 0, 0, 0, 0, 0, b'i'
             ]
         );
     }

@@ -26,6 +26,8 @@ pub struct NodeSettings {
     /// Seed of everything that must differ between nodes and never decides anything: election timeouts.
     /// Drawn by the driver once at start; fixed in a simulation.
     pub seed: u64,
+    /// Instances on this node's host that it is the agent of.
+    pub agent_of: BTreeSet<(ServiceName, InstanceId)>,
     /// Paces and limits.
     pub timing: Timing,
     /// Rules left out on purpose; always empty outside tests.

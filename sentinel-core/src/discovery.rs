@@ -12,6 +12,7 @@ use crate::detector::Health;
 use crate::id::{ClusterName, Epoch, InstanceId, NodeName, ServiceName, Term, Token};
 use crate::ledger::HistoryEntry;
 use crate::observation::Facts;
+use crate::peer::AgentState;
 use crate::reason::Reason;
 use crate::time::Instant;
 
@@ -139,4 +140,6 @@ pub struct InstanceView {
     pub facts_at: Option<Instant>,
     /// The last probe that failed without telling whether it is down, for instance a wrong password.
     pub rejected: Option<String>,
+    /// What the agent on its host is doing, if one was heard lately.
+    pub agent: Option<AgentState>,
 }

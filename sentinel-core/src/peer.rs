@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::action::{ActionKind, Outcome};
 use crate::detector::Evidence;
-use crate::id::{Incarnation, NodeName, ServiceName, Term};
+use crate::id::{ActionId, Incarnation, InstanceId, NodeName, ServiceName, Term, Token};
 use crate::ledger::Table;
 
 /// A message between two nodes. Who sent it is the transport's knowledge, proved by the cluster key.
@@ -28,6 +29,50 @@ pub enum PeerMessage {
     },
     /// A sign of life between voters that have nothing else to say to one another.
     Alive,
+    /// A node tells which instances it is the agent of, and what it is doing there; to every voter.
+    Agent(AgentReport),
+    /// The leader orders something of an instance that the receiver is the agent of.
+    Order(Box<OrderMessage>),
+    /// What came of it.
+    OrderDone {
+        /// Of which order.
+        id: ActionId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+}
+
+/// What a node's agent looks after. Soft state: forgotten unless it is repeated.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentReport {
+    /// Instances by service.
+    pub instances: BTreeMap<ServiceName, BTreeMap<InstanceId, AgentState>>,
+}
+
+/// What an agent does with one instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentState {
+    /// Whether the server's process runs; `None` while the agent does not know.
+    pub runs: Option<bool>,
+    /// What the agent is busy with, in a few words for people; empty when nothing.
+    pub doing: String,
+}
+
+/// An action on its way to an agent. An instant means nothing to another node, so the deadline is a duration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderMessage {
+    /// Comes back with the outcome.
+    pub id: ActionId,
+    /// How much of the deadline is left.
+    pub within: Duration,
+    /// The service to which the instance belongs.
+    pub service: ServiceName,
+    /// The instance to act upon.
+    pub instance: InstanceId,
+    /// Fencing token of the commit that authorised the action.
+    pub token: Token,
+    /// What to do.
+    pub kind: ActionKind,
 }
 
 /// One node's opinions of the primaries that it thinks to be down. A service that is not named is thought to be up
@@ -42,7 +87,7 @@ pub struct OpinionReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opinion {
     /// The primary of which it speaks; an opinion on an earlier primary counts for nothing.
-    pub about: crate::id::InstanceId,
+    pub about: InstanceId,
     /// The incarnation of the primary of which it speaks.
     pub incarnation: Incarnation,
     /// What it thinks.

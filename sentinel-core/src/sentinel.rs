@@ -6,6 +6,7 @@
 //!
 //! This file knows all stages and decides nothing: each kind of work is a file of its own beside it.
 
+mod agents;
 mod agreeing;
 mod following;
 mod leading;
@@ -25,7 +26,7 @@ use crate::id::{ActionId, InstanceId, NodeName, ProbeId, ServiceName};
 use crate::ledger::Table;
 use crate::ledger::raft::{RaftLog, RaftStartError};
 use crate::observation::{Observation, ProbeRequest};
-use crate::peer::{PeerMessage, Persist, Restored};
+use crate::peer::{AgentState, PeerMessage, Persist, Restored};
 use crate::time::Instant;
 use crate::timers::Timers;
 
@@ -72,6 +73,15 @@ pub enum Input {
         /// What came of it.
         outcome: Outcome,
     },
+    /// This node's own agent has something to tell of an instance on its host.
+    Noted {
+        /// Its service.
+        service: ServiceName,
+        /// The instance.
+        instance: InstanceId,
+        /// What the agent does there.
+        state: AgentState,
+    },
     /// The node is about to stop: hand the leadership over. [`Output::Stopped`] follows.
     Stop,
 }
@@ -109,6 +119,8 @@ enum Timer {
     Instance(ServiceName, InstanceId),
     /// The service is to be thought over again.
     Service(ServiceName),
+    /// An order that went to an agent should have been answered.
+    Order(ActionId),
     /// Facts and contact in the view are to be refreshed.
     View,
     /// The leadership was not taken over in time: stop all the same.
@@ -170,6 +182,7 @@ pub struct Sentinel {
     alive_told_at: Option<Instant>,
     leader_heard: Option<Instant>,
     following: following::Following,
+    agents: agents::Agents,
     handled_last: Instant,
     steady_from: Instant,
     stopping: bool,
@@ -223,6 +236,7 @@ impl Sentinel {
             alive_told_at: None,
             leader_heard: None,
             following: following::Following::default(),
+            agents: agents::Agents::default(),
             handled_last: now,
             steady_from: now,
             stopping: false,
@@ -254,7 +268,16 @@ impl Sentinel {
             }
             Input::Probed { id, observation } => self.on_probed(now, id, observation),
             Input::Disconnected { service, instance } => self.look_now(now, &service, &instance),
-            Input::Acted { id, outcome } => self.on_acted(now, id, &outcome),
+            Input::Acted { id, outcome } => {
+                if !self.answered_for_another(id, &outcome) {
+                    self.on_acted(now, id, &outcome);
+                }
+            }
+            Input::Noted {
+                service,
+                instance,
+                state,
+            } => self.on_noted(now, &service, &instance, &state),
             Input::Stop => self.on_stop(now),
         }
         self.run_timers(now);
@@ -346,6 +369,9 @@ impl Sentinel {
             PeerMessage::Table(update) => self.on_table(now, *update),
             PeerMessage::Follow { have } => self.on_follow(now, from, have),
             PeerMessage::Alive => {}
+            PeerMessage::Agent(report) => self.on_agent(now, &from, report),
+            PeerMessage::Order(order) => self.on_order(now, from, *order),
+            PeerMessage::OrderDone { id, outcome } => self.on_acted(now, id, &outcome),
         }
     }
 
@@ -363,6 +389,7 @@ impl Sentinel {
                 Timer::Service(service) => {
                     self.touched.insert(service);
                 }
+                Timer::Order(id) => self.on_order_timer(now, id),
                 Timer::View => {
                     self.timers.set(Timer::View, now + VIEW_PACE);
                     self.view_stale = true;

@@ -184,6 +184,12 @@ impl Desk {
         self.under_way.insert(action.instance.clone(), under_way);
     }
 
+    /// To whom the order of this id went, while it is under way.
+    pub fn ordered(&self, id: ActionId) -> Option<&InstanceId> {
+        let order = self.under_way.iter().find(|(_, order)| order.id == id);
+        order.map(|(instance, _)| instance)
+    }
+
     /// An order came to its end. Returns it, with what the instance said afterwards if it was executed.
     pub fn on_outcome(
         &mut self,

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use crate::action::{Action, Outcome};
 use crate::id::{EngineName, InstanceId, ServiceName};
 use crate::observation::{Observation, ProbeRequest};
+use crate::peer::AgentState;
 use crate::runtime::Clock;
 
 /// One engine. Both verbs keep their deadlines themselves; a driver gives them a little longer and then gives up.
@@ -30,6 +31,19 @@ pub struct AdapterContext {
     pub clock: Clock,
     /// Where to tell at once that a standing connection broke; `try_send`, a lost hint costs one probe's pace.
     pub disconnects: mpsc::Sender<(ServiceName, InstanceId)>,
+    /// Where the agent on this host tells what it does, with each change; a lost one is made good by the next.
+    pub notes: mpsc::Sender<AgentNote>,
+}
+
+/// What the agent on this host does with one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentNote {
+    /// The service.
+    pub service: ServiceName,
+    /// The instance.
+    pub instance: InstanceId,
+    /// What it does there.
+    pub state: AgentState,
 }
 
 /// Makes an adapter when the driver starts.

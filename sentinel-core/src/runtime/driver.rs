@@ -11,6 +11,7 @@ use crate::id::{InstanceId, ServiceName};
 use crate::sentinel::{Input, Output, Sentinel};
 use crate::time::Instant;
 
+use super::adapter::AgentNote;
 use super::board::Board;
 use super::clock::Clock;
 use super::hands::Hands;
@@ -45,6 +46,7 @@ pub(super) struct Driver<M> {
     pub(super) clock: Clock,
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) disconnects: mpsc::Receiver<(ServiceName, InstanceId)>,
+    pub(super) notes: mpsc::Receiver<AgentNote>,
     pub(super) stop: CancellationToken,
     pub(super) storage: Storage,
     pub(super) peers: Peers,
@@ -72,6 +74,10 @@ impl<M: Machine> Driver<M> {
                 Some(input) = self.inputs.recv() => input,
                 Some((service, instance)) = self.disconnects.recv() => {
                     Input::Disconnected { service, instance }
+                }
+                Some(note) = self.notes.recv() => {
+                    let AgentNote { service, instance, state } = note;
+                    Input::Noted { service, instance, state }
                 }
                 input = self.hands.answer() => input,
                 () = self.stop.cancelled(), if !stopping => {

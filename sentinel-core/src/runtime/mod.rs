@@ -19,7 +19,7 @@ pub mod transport;
 #[cfg(test)]
 mod tests;
 
-pub use adapter::{Adapter, AdapterContext, AdapterFactory};
+pub use adapter::{Adapter, AdapterContext, AdapterFactory, AgentNote};
 pub use clock::Clock;
 pub use handle::{Handle, NodeStopped, PrimaryAnswer, RunError, Running};
 pub use start::{PeerListen, StartError, StartOptions, start};

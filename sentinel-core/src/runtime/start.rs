@@ -135,9 +135,11 @@ pub async fn start(options: StartOptions) -> Result<Running, StartError> {
     let listener = listen(&settings, options.peer_listen).await?;
     let clock = Clock::new();
     let (disconnects_in, disconnects) = mpsc::channel(INPUTS_MAX);
+    let (notes_in, notes) = mpsc::channel(INPUTS_MAX);
     let context = AdapterContext {
         clock,
         disconnects: disconnects_in,
+        notes: notes_in,
     };
     let adapters = make_adapters(options.adapters, &context)?;
     check_engines(&services, &adapters)?;
@@ -170,6 +172,7 @@ pub async fn start(options: StartOptions) -> Result<Running, StartError> {
         clock,
         inputs,
         disconnects,
+        notes,
         stop,
         storage,
         peers,

@@ -24,6 +24,7 @@ impl Sentinel {
             raft.tick();
         }
         self.follow(now);
+        self.tell_agents(now);
         self.tell_alive(now);
     }
 

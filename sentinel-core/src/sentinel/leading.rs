@@ -341,7 +341,7 @@ impl Sentinel {
             desk.on_order(now, &action);
         }
         self.acts.insert(id, name.clone());
-        self.outputs.push_back(Output::Act(Box::new(action)));
+        self.hand_out(now, action);
         if repoints {
             self.publish(name, EventKind::RepointSent { instance });
         }

@@ -8,6 +8,7 @@ use crate::discovery::{InstanceView, PeerView, ServiceView, StageView, View};
 use crate::failover::{Desk, Sight};
 use crate::id::{Epoch, InstanceId, Term};
 use crate::ledger::{ServiceState, Stage};
+use crate::peer::AgentState;
 use crate::planted::Bug;
 use crate::quorum::majority;
 use crate::reason::Reason;
@@ -48,7 +49,8 @@ impl Sentinel {
             };
             if post.view_stale || post.view.is_none() {
                 let blockers = blockers(now, state, post, &self.settings);
-                let mut view = service_view(state, post, voters, blockers);
+                let agents = |instance: &InstanceId| self.agents.state(now, &name, instance);
+                let mut view = service_view(state, post, voters, blockers, agents);
                 if self.settings.bugs.has(Bug::AnswerBeforePromoted) {
                     answer_early(&mut view, &state.stage);
                 }
@@ -121,6 +123,7 @@ fn service_view(
     post: &Post,
     voters: usize,
     blockers: Vec<Reason>,
+    agents: impl Fn(&InstanceId) -> Option<AgentState>,
 ) -> ServiceView {
     let needed = state
         .settings
@@ -145,7 +148,7 @@ fn service_view(
             .flat_map(|config| config.members.keys())
             .cloned()
             .collect(),
-        instances: instances(post),
+        instances: instances(post, agents),
         witnesses: post
             .verdict
             .as_ref()
@@ -176,8 +179,12 @@ fn stage_view(stage: &Stage) -> StageView {
     }
 }
 
-fn instances(post: &Post) -> BTreeMap<InstanceId, InstanceView> {
-    let view = |watch: &crate::monitor::Watch| InstanceView {
+fn instances(
+    post: &Post,
+    agents: impl Fn(&InstanceId) -> Option<AgentState>,
+) -> BTreeMap<InstanceId, InstanceView> {
+    let view = |instance: &InstanceId, watch: &crate::monitor::Watch| InstanceView {
+        agent: agents(instance),
         health: watch.health().clone(),
         health_since: watch.health_since(),
         facts: watch.reading().map(|reading| reading.facts.clone()),
@@ -187,6 +194,6 @@ fn instances(post: &Post) -> BTreeMap<InstanceId, InstanceView> {
     post.monitor
         .watches()
         .iter()
-        .map(|(instance, watch)| (instance.clone(), view(watch)))
+        .map(|(instance, watch)| (instance.clone(), view(instance, watch)))
         .collect()
 }

@@ -88,6 +88,7 @@ impl World {
         let node = |node: &NodeName| {
             let settings = NodeSettings {
                 cluster: "test".into(),
+                agent_of: Default::default(),
                 name: node.clone(),
                 role: NodeRole::Voter,
                 voters: voters.clone(),

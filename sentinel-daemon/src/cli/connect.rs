@@ -53,9 +53,11 @@ pub(super) fn look(settings: &Settings, secrets: &Secrets) -> Result<Findings, s
         .build()?;
     Ok(runtime.block_on(async {
         let (disconnects, _unread) = mpsc::channel(1);
+        let (notes, _unread) = mpsc::channel(1);
         let context = AdapterContext {
             clock: Clock::new(),
             disconnects,
+            notes,
         };
         let adapters: Vec<Arc<dyn Adapter>> = engines::factories(settings, secrets)
             .into_iter()

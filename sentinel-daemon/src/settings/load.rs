@@ -208,6 +208,7 @@ fn assemble(file: &Path, shape: FileShape, places: Places) -> Settings {
         .collect();
     let node = NodeSettings {
         cluster: ClusterName::new(shape.node.cluster.0.as_str()),
+        agent_of: Default::default(),
         name: NodeName::new(shape.node.name.0.as_str()),
         role: shape.node.role.unwrap_or(NodeRole::Voter),
         voters: voters.keys().cloned().collect(),

@@ -212,6 +212,9 @@ fn message_digest(message: &PeerMessage) -> u64 {
         PeerMessage::Table(update) => 1_000 + update.index,
         PeerMessage::Follow { have } => 2_000 + have,
         PeerMessage::Alive => 3_000,
+        PeerMessage::Agent(report) => 4_000 + report.instances.len() as u64,
+        PeerMessage::Order(order) => 5_000 + order.id.sequence,
+        PeerMessage::OrderDone { id, .. } => 6_000 + id.sequence,
     }
 }
 

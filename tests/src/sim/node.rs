@@ -80,6 +80,7 @@ impl Node {
     ) -> Self {
         let settings = NodeSettings {
             cluster: "sim".into(),
+            agent_of: Default::default(),
             name: Self::name_of(index),
             role: NodeRole::Voter,
             voters: voters.clone(),

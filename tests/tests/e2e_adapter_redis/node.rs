@@ -29,9 +29,11 @@ impl Node {
 
     pub(crate) fn with(service: RedisService) -> Self {
         let (sender, disconnects) = mpsc::channel(16);
+        let (notes, _) = mpsc::channel(1);
         let context = AdapterContext {
             clock: Clock::new(),
             disconnects: sender,
+            notes,
         };
         let services = BTreeMap::from([(ServiceName::from(SERVICE), service)]);
         Self {

@@ -66,6 +66,7 @@ fn instance(facts: Facts) -> InstanceView {
         facts: Some(facts),
         facts_at: Some(at_ms(99_894)),
         rejected: None,
+        agent: None,
     }
 }
 

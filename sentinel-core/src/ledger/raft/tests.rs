@@ -12,6 +12,7 @@ use crate::peer::SnapshotRecord;
 pub(super) fn settings(name: &str, voters: &[&str], seed: u64) -> NodeSettings {
     NodeSettings {
         cluster: ClusterName::new("test"),
+        agent_of: Default::default(),
         name: NodeName::new(name),
         role: NodeRole::Voter,
         voters: voters.iter().map(|voter| NodeName::new(*voter)).collect(),

@@ -493,9 +493,9 @@ fn golden_bytes() {
         .unwrap();
     let mut wanted = vec![0xa7, 0x5e, 0x1b, 0xd3, 34, 0, 0, 0, 2];
     wanted.extend(bytes[9..13].iter());
-    wanted.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0]);
+    wanted.extend([2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0]);
     wanted.extend([1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes, wanted);
     // Worked out apart from this program, over segment, offset, length, kind and payload.
-    assert_eq!(bytes[9..13], 0x17170631_u32.to_le_bytes());
+    assert_eq!(bytes[9..13], 0x940a9a42_u32.to_le_bytes());
 }

@@ -100,6 +100,7 @@ impl Cluster {
         StartOptions {
             settings: NodeSettings {
                 cluster: "main".into(),
+                agent_of: Default::default(),
                 name: name.into(),
                 role,
                 voters: VOTERS.map(NodeName::from).into(),

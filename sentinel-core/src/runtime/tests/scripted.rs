@@ -46,6 +46,7 @@ impl Machine for Script {
             | Input::PeerConnected { .. }
             | Input::Probed { .. }
             | Input::Disconnected { .. }
+            | Input::Noted { .. }
             | Input::Acted { .. } => drop(self.heard.send(input)),
         }
     }
@@ -91,6 +92,7 @@ fn answer<T: Send + 'static>(mood: u16, answer: T) -> BoxFuture<'static, T> {
 fn settings() -> NodeSettings {
     NodeSettings {
         cluster: "main".into(),
+        agent_of: Default::default(),
         name: "s1".into(),
         role: NodeRole::Voter,
         voters: ["s1".into()].into(),
@@ -119,6 +121,7 @@ fn start(folder: &Path, outputs: Vec<Output>) -> Started {
     let (heard, hears) = mpsc::unbounded_channel();
     let (inputs_in, inputs) = mpsc::channel(16);
     let (hints, disconnects) = mpsc::channel(16);
+    let (_, notes) = mpsc::channel(1);
     let local = Local::new(&settings(), Announced::default(), None);
     let board = Arc::new(Board::new(Arc::new(empty_view())));
     let adapter: Arc<dyn Adapter> = Arc::new(Moody {});
@@ -141,6 +144,7 @@ fn start(folder: &Path, outputs: Vec<Output>) -> Started {
         clock,
         inputs,
         disconnects,
+        notes,
         stop: CancellationToken::new(),
         storage: Storage::new(Some(file)),
         peers: Peers::start(local, Default::default(), None, inputs_in).unwrap(),
@@ -203,6 +207,7 @@ async fn every_probe_and_action_is_answered_once() {
             | Input::Received { .. }
             | Input::PeerConnected { .. }
             | Input::Disconnected { .. }
+            | Input::Noted { .. }
             | Input::Stop) => panic!("{input:?}"),
         }
     }
@@ -372,6 +377,7 @@ async fn a_machine_that_panics_frees_everything() {
     let folder = tempfile::tempdir().unwrap();
     let (inputs_in, inputs) = mpsc::channel(16);
     let (_hints, disconnects) = mpsc::channel(16);
+    let (_, notes) = mpsc::channel(1);
     let clock = Clock::new();
     let board = Arc::new(Board::new(Arc::new(empty_view())));
     let local = Local::new(&settings(), Announced::default(), None);
@@ -382,6 +388,7 @@ async fn a_machine_that_panics_frees_everything() {
         clock,
         inputs,
         disconnects,
+        notes,
         stop: CancellationToken::new(),
         storage: Storage::new(None),
         peers: Peers::start(local, Default::default(), None, inputs_in).unwrap(),

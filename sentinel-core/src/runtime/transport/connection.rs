@@ -137,10 +137,20 @@ fn open(frame: &BytesMut, tags: &mut Tags) -> Result<Content, PeerError> {
 fn may_send(role: NodeRole, message: &PeerMessage) -> bool {
     match (role, message) {
         (NodeRole::Voter, _) => true,
-        (NodeRole::Observer, PeerMessage::Opinions(_) | PeerMessage::Follow { .. }) => true,
-        (NodeRole::Observer, PeerMessage::Raft(_) | PeerMessage::Table(_) | PeerMessage::Alive) => {
-            false
-        }
+        (
+            NodeRole::Observer,
+            PeerMessage::Opinions(_)
+            | PeerMessage::Follow { .. }
+            | PeerMessage::Agent(_)
+            | PeerMessage::OrderDone { .. },
+        ) => true,
+        (
+            NodeRole::Observer,
+            PeerMessage::Raft(_)
+            | PeerMessage::Table(_)
+            | PeerMessage::Alive
+            | PeerMessage::Order(_),
+        ) => false,
     }
 }
 

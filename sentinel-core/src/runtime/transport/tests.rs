@@ -292,11 +292,11 @@ async fn garbage_and_oversize_are_refused_and_the_listener_lives_on() {
         (&[0, 0, 16, 1], oversize),
         (
             &[0, 0, 0, 2, 9, 9],
-            "it sent what is no frame of a sentinel (format version 9, this build reads 1: run the version of the sentinel that wrote it, or a newer one): \
+            "it sent what is no frame of a sentinel (format version 9, this build reads 2: run the version of the sentinel that wrote it, or a newer one): \
              check that a sentinel of this version is what connects here",
         ),
         (
-            &[0, 0, 0, 5, 1, 2, 0, 0, 0],
+            &[0, 0, 0, 5, 2, 2, 0, 0, 0],
             "it sent what is no frame of a sentinel (a message of the handshake out of turn): \
              check that a sentinel of this version is what connects here",
         ),

@@ -1,0 +1,224 @@
+//! Agents: nodes on the hosts of instances, to which the leader sends the orders that need a host.
+//!
+//! An agent tells every voter twice a second, and at once when something changes, which instances it looks
+//! after and what it is doing. All of it is soft: an agent that is not heard is as if there were none, and
+//! the leader's own adapter does what can be done over the network. Whether an order is too old is judged by
+//! the agent's adapter, which keeps the highest token on disk; this file only carries orders and outcomes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::action::{Action, Hand, Outcome};
+use crate::id::{ActionId, InstanceId, NodeName, ServiceName};
+use crate::peer::{AgentReport, AgentState, OrderMessage, PeerMessage};
+use crate::sentinel::{Output, Sentinel, Timer};
+use crate::time::Instant;
+
+/// How often an agent tells what it does.
+const REPORT_PACE: Duration = Duration::from_millis(500);
+
+/// An agent that has not been heard for so long gets no orders: two reports, and a little.
+const AGENT_PATIENCE: Duration = Duration::from_millis(1200);
+
+/// How much later than its deadline an outcome may arrive.
+const OUTCOME_GRACE: Duration = Duration::from_millis(100);
+
+/// Instances that agents may claim in all; more are not kept.
+const CLAIMS_MAX: usize = 4096;
+
+/// Both sides: the agents that a voter knows, and what an agent has to tell.
+#[derive(Debug, Default)]
+pub(super) struct Agents {
+    /// Who looks after an instance, as last heard.
+    known: BTreeMap<(ServiceName, InstanceId), Claim>,
+    /// What this node's own agent is doing.
+    own: BTreeMap<(ServiceName, InstanceId), AgentState>,
+    /// Who ordered what this node is carrying out for somebody else.
+    orderers: BTreeMap<ActionId, NodeName>,
+    reported_at: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct Claim {
+    agent: NodeName,
+    heard: Instant,
+    state: AgentState,
+}
+
+impl Agents {
+    /// What the agent of an instance was last heard to do; for the view.
+    pub(super) fn state(
+        &self,
+        now: Instant,
+        service: &ServiceName,
+        instance: &InstanceId,
+    ) -> Option<AgentState> {
+        let key = (service.clone(), instance.clone());
+        let claim = self.known.get(&key);
+        let heard = claim.filter(|claim| now.since(claim.heard) <= AGENT_PATIENCE);
+        self.own
+            .get(&key)
+            .or(heard.map(|claim| &claim.state))
+            .cloned()
+    }
+}
+
+impl Sentinel {
+    /// An order that needs a host goes to the agent there; any other, or without an agent, to our own adapter.
+    pub(super) fn hand_out(&mut self, now: Instant, action: Action) {
+        let key = (action.service.clone(), action.instance.clone());
+        let agent = self.agents.known.get(&key).filter(|claim| {
+            action.kind.hand() == Hand::Agent
+                && claim.agent != self.settings.name
+                && now.since(claim.heard) <= AGENT_PATIENCE
+        });
+        let Some(agent) = agent.map(|claim| claim.agent.clone()) else {
+            self.outputs.push_back(Output::Act(Box::new(action)));
+            return;
+        };
+        self.timers
+            .set(Timer::Order(action.id), action.deadline + OUTCOME_GRACE);
+        let order = OrderMessage {
+            id: action.id,
+            within: action.deadline.since(now),
+            service: action.service,
+            instance: action.instance,
+            token: action.token,
+            kind: action.kind,
+        };
+        self.outputs.push_back(Output::Send {
+            to: agent,
+            message: Box::new(PeerMessage::Order(Box::new(order))),
+        });
+    }
+
+    /// An order that went to an agent was not answered in time: until it is heard again it gets no more.
+    pub(super) fn on_order_timer(&mut self, now: Instant, id: ActionId) {
+        let Some(name) = self.acts.get(&id).cloned() else {
+            return;
+        };
+        let desk = self.posts.get(&name).and_then(|post| post.desk.as_ref());
+        let instance = desk.and_then(|desk| desk.ordered(id));
+        if let Some(instance) = instance.cloned() {
+            self.agents.known.remove(&(name, instance));
+        }
+        let text = "the agent on its host did not answer in time";
+        self.on_acted(now, id, &Outcome::Unknown(text.into()));
+    }
+
+    /// A voter sends an order for an instance of ours.
+    pub(super) fn on_order(&mut self, now: Instant, from: NodeName, order: OrderMessage) {
+        let key = (order.service.clone(), order.instance.clone());
+        if !self.settings.voters.contains(&from) || !self.settings.agent_of.contains(&key) {
+            let text = format!("this node is no agent of {}", order.instance);
+            self.answer_order(from, order.id, Outcome::Refused(text));
+            return;
+        }
+        self.agents.orderers.insert(order.id, from);
+        self.outputs.push_back(Output::Act(Box::new(Action {
+            id: order.id,
+            service: order.service,
+            instance: order.instance,
+            token: order.token,
+            deadline: now + order.within,
+            kind: order.kind,
+        })));
+    }
+
+    /// An order of another node has come to its end here; `false` if it was none.
+    pub(super) fn answered_for_another(&mut self, id: ActionId, outcome: &Outcome) -> bool {
+        let Some(orderer) = self.agents.orderers.remove(&id) else {
+            return false;
+        };
+        self.answer_order(orderer, id, outcome.clone());
+        true
+    }
+
+    fn answer_order(&mut self, to: NodeName, id: ActionId, outcome: Outcome) {
+        let message = Box::new(PeerMessage::OrderDone { id, outcome });
+        self.outputs.push_back(Output::Send { to, message });
+    }
+
+    /// This node's own agent has something to tell.
+    pub(super) fn on_noted(
+        &mut self,
+        now: Instant,
+        service: &ServiceName,
+        instance: &InstanceId,
+        state: &AgentState,
+    ) {
+        let key = (service.clone(), instance.clone());
+        if !self.settings.agent_of.contains(&key) {
+            return;
+        }
+        let before = self.agents.own.insert(key, state.clone());
+        if before.as_ref() == Some(state) {
+            return;
+        }
+        if let Some(post) = self.posts.get_mut(service) {
+            post.view_stale = true;
+            self.visited.insert(service.clone());
+        }
+        if before.is_none_or(|before| before.runs != state.runs) {
+            self.look_now(now, service, instance);
+        }
+        self.report_agent(now);
+    }
+
+    /// Tells every other voter what this node's agent does, at its pace.
+    pub(super) fn tell_agents(&mut self, now: Instant) {
+        let due = self
+            .agents
+            .reported_at
+            .is_none_or(|at| now.since(at) >= REPORT_PACE);
+        if !self.settings.agent_of.is_empty() && due {
+            self.report_agent(now);
+        }
+    }
+
+    fn report_agent(&mut self, now: Instant) {
+        self.agents.reported_at = Some(now);
+        let mut report = AgentReport::default();
+        for (service, instance) in &self.settings.agent_of {
+            let key = (service.clone(), instance.clone());
+            let state = self.agents.own.get(&key).cloned().unwrap_or_default();
+            let instances = report.instances.entry(service.clone()).or_default();
+            instances.insert(instance.clone(), state);
+        }
+        let others = self.settings.voters.iter();
+        for voter in others.filter(|voter| **voter != self.settings.name) {
+            self.outputs.push_back(Output::Send {
+                to: voter.clone(),
+                message: Box::new(PeerMessage::Agent(report.clone())),
+            });
+        }
+    }
+
+    /// A node tells which instances its agent looks after. A process that ended or began is looked at, at once.
+    pub(super) fn on_agent(&mut self, now: Instant, from: &NodeName, report: AgentReport) {
+        for (service, instances) in report.instances {
+            for (instance, state) in instances {
+                let key = (service.clone(), instance.clone());
+                let before = self.agents.known.get(&key);
+                if before.is_none() && self.agents.known.len() >= CLAIMS_MAX {
+                    continue;
+                }
+                let changed = before.is_none_or(|before| before.state != state);
+                let turned = before.is_some_and(|before| before.state.runs != state.runs);
+                let claim = Claim {
+                    agent: from.clone(),
+                    heard: now,
+                    state,
+                };
+                self.agents.known.insert(key, claim);
+                if changed && let Some(post) = self.posts.get_mut(&service) {
+                    post.view_stale = true;
+                    self.visited.insert(service.clone());
+                }
+                if turned {
+                    self.look_now(now, &service, &instance);
+                }
+            }
+        }
+    }
+}
