@@ -23,6 +23,20 @@ fn on_every_version(test: impl Fn(&PostgresVersion)) {
     }
 }
 
+#[test]
+fn the_versions_that_the_environment_brings_are_found() {
+    let majors: Vec<_> = PostgresVersion::all_present()
+        .iter()
+        .map(PostgresVersion::major)
+        .collect();
+    for major in [16, 18] {
+        assert!(
+            majors.contains(&major),
+            "{majors:?} are here: scripts/install-clients brings 16 and 18"
+        );
+    }
+}
+
 fn rows(server: &PostgresServer) -> String {
     server.value("SELECT count(*) || ' ' || coalesce(sum(n), 0) FROM t")
 }
