@@ -211,6 +211,32 @@ fn nothing_is_left_of_a_dropped_server() {
     });
 }
 
+#[test]
+fn a_full_wal_disk_stops_a_primary_until_it_has_room_again() {
+    let mut server = PostgresServer::primary(&PostgresVersion::any());
+    server.execute("CREATE TABLE t (n int, filler text)");
+    server.stop(StopMode::Fast);
+    let disk = match server.move_wal_to_small_disk(24) {
+        Ok(disk) => disk,
+        // Only root in a container that may mount can show it.
+        Err(refused) => return assert!(!refused.is_empty()),
+    };
+    server.start();
+    let folder = server.folder().to_owned();
+    std::fs::write(disk.join("ballast"), vec![0; 64 << 20]).unwrap_err();
+    let rows = "INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(1, 10000) n";
+    server.try_query(Role::Superuser, rows).unwrap_err();
+    assert!(server.log_text().contains("No space left on device"));
+    server.resize_wal_disk(256);
+    if server.pid().is_some() {
+        server.stop(StopMode::Immediate);
+    }
+    server.start();
+    server.execute(rows);
+    drop(server);
+    assert!(!folder.exists());
+}
+
 /// Set for the copy of this test that is killed.
 const VICTIM: &str = "POSTGRES_SERVER_VICTIM";
 
