@@ -31,9 +31,10 @@ pub(super) struct Play {
 impl Play {
     /// Starts everything, and waits until the voters guard each service with all its replicas.
     pub(super) async fn prepare(options: DemoOptions) -> Result<Self, DemoError> {
+        let plans = options.services();
+        plans.iter().try_for_each(Fleet::require)?;
         output::note("starting a primary, two replicas and three voters");
         let mut site = Site::new()?;
-        let plans = options.services();
         let mut fleets = Vec::new();
         for plan in &plans {
             fleets.push(Fleet::start(plan, &mut site).await?);

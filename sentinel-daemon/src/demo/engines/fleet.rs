@@ -22,6 +22,13 @@ pub(in crate::demo) enum Fleet {
 }
 
 impl Fleet {
+    /// Fails if a program is missing without which there is nothing to show. Starts nothing.
+    pub(in crate::demo) fn require(plan: &ServicePlan) -> Result<(), DemoError> {
+        match plan.engine {
+            Engine::Redis => redis::require(),
+        }
+    }
+
     /// Starts a primary and two replicas, and waits until each answers.
     pub(in crate::demo) async fn start(
         plan: &ServicePlan,

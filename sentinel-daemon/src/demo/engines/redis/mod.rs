@@ -6,5 +6,5 @@ mod servers;
 mod settings;
 mod writer;
 
-pub(in crate::demo) use servers::Servers;
+pub(in crate::demo) use servers::{Servers, require};
 pub(in crate::demo) use writer::Writer;

@@ -55,7 +55,6 @@ impl Servers {
         plan: &ServicePlan,
         site: &mut Site,
     ) -> Result<Self, DemoError> {
-        require_server()?;
         let wiring = match plan.fault {
             Fault::Kill | Fault::Hang => Wiring::Direct,
             Fault::Isolate => Wiring::Separable,
@@ -220,7 +219,8 @@ impl Server {
     }
 }
 
-fn require_server() -> Result<(), DemoError> {
+/// Fails if there is no server to start.
+pub(in crate::demo) fn require() -> Result<(), DemoError> {
     let version = Command::new("redis-server")
         .arg("--version")
         .stdin(Stdio::null())
