@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use crate::config::{NodeRole, ServiceSettings};
 use crate::detector::Health;
-use crate::id::{ClusterName, Epoch, InstanceId, NodeName, ServiceName, Term, Token};
+use crate::id::{ClusterName, Epoch, InstanceId, Member, NodeName, ServiceName, Term, Token};
 use crate::ledger::HistoryEntry;
 use crate::observation::Facts;
 use crate::peer::AgentState;
+use crate::position::ChainElement;
 use crate::reason::Reason;
 use crate::time::Instant;
 
@@ -94,6 +95,11 @@ pub struct ServiceView {
     pub primary: Option<InstanceId>,
     /// Epoch of the answer.
     pub primary_epoch: Epoch,
+    /// Who has the authority to be primary, in which incarnation. From the decision to promote somebody on it is the
+    /// target, which is not the answer yet: then nobody is both.
+    pub authorised: Option<Member>,
+    /// The lineages of all authorised primaries, oldest first.
+    pub lineages: Vec<ChainElement>,
     /// `k` of the newest write quorum.
     pub write_quorum_k: u32,
     /// Instances whose acknowledgement counts (of every configuration in force).

@@ -161,7 +161,10 @@ fn serve(
     endpoints.spawn(http::serve(
         http_listener,
         source,
-        http::Options::default(),
+        http::Options {
+            agent_of: settings.node.agent_of.clone(),
+            ..Default::default()
+        },
         farewell.clone().cancelled_owned(),
     ));
     endpoints.spawn(journal::events(handle.events(), farewell.clone()));

@@ -51,7 +51,10 @@ impl Endpoint {
             view::MYID,
             stale_answers,
         );
-        let options = Options { limits };
+        let options = Options {
+            limits,
+            ..Options::default()
+        };
         let task = tokio::spawn(http::serve(
             listener,
             source,
@@ -228,7 +231,6 @@ async fn bad_requests() {
             404,
             "no such path `/v1/nosuch`".into(),
         ),
-        ("GET", "/".into(), 404, "no such path `/`".into()),
         (
             "POST",
             "/v1/status".into(),

@@ -138,6 +138,8 @@ fn service_view(
             .answer
             .as_ref()
             .map_or(Epoch(0), |answer| answer.epoch),
+        authorised: state.primary.clone(),
+        lineages: state.chain.elements().to_vec(),
         write_quorum_k: state
             .configs
             .last()

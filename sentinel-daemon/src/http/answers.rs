@@ -153,7 +153,7 @@ pub fn stage(stage: &StageView) -> (&'static str, Option<&InstanceId>) {
     }
 }
 
-fn freshness(moment: &Moment) -> FreshnessJson {
+pub(super) fn freshness(moment: &Moment) -> FreshnessJson {
     FreshnessJson {
         stale: moment.freshness() != Freshness::Fresh,
         as_of_ms: moment.as_of_ms(),

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod metrics;
+mod patroni;
 pub mod routes;
 pub mod server;
 

@@ -2,6 +2,7 @@
 //!
 //! Every answer with a status of 400 and more is JSON with a hint. What stands in the answers is `answers.rs`'s knowledge.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,12 +13,13 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use sentinel_core::discovery::{Freshness, ServiceView};
-use sentinel_core::id::ServiceName;
+use sentinel_core::id::{InstanceId, ServiceName};
 use serde::Serialize;
 
 use crate::api::{ErrorJson, SCHEMA};
 use crate::http::answers;
 use crate::http::metrics::{self, Counted};
+use crate::http::patroni;
 use crate::source::{Moment, Source};
 
 /// What all requests share.
@@ -25,6 +27,8 @@ use crate::source::{Moment, Source};
 pub(crate) struct Shared {
     pub(crate) source: Source,
     pub(crate) counted: Counted,
+    /// Instances on this host that the node is the agent of.
+    pub(crate) agent_of: BTreeSet<(ServiceName, InstanceId)>,
 }
 
 type At = State<Arc<Shared>>;
@@ -32,7 +36,7 @@ type Name = Result<Path<String>, PathRejection>;
 
 /// All paths of the endpoint.
 pub(crate) fn router(shared: Shared) -> Router {
-    Router::new()
+    patroni::add(Router::new())
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
         .route("/v1/services/{name}/primary", get(primary))
@@ -131,7 +135,7 @@ async fn metrics(State(shared): At) -> Response {
 
 async fn no_path(uri: Uri) -> Response {
     let hint = "the paths are /v1/services, /v1/services/{name}, /v1/services/{name}/primary, \
-                /v1/services/{name}/explain, /v1/status, /livez, /readyz and /metrics";
+                /v1/services/{name}/explain, /v1/status, /livez, /readyz and /metrics, and on agents Patroni's";
     let problem = format!("no such path `{}`", shown(uri.path()));
     error(StatusCode::NOT_FOUND, problem, hint.to_owned())
 }
@@ -173,7 +177,7 @@ fn of_service(
     }
 }
 
-fn error(status: StatusCode, error: String, hint: String) -> Response {
+pub(super) fn error(status: StatusCode, error: String, hint: String) -> Response {
     let body = ErrorJson {
         schema: SCHEMA,
         error,

@@ -3,6 +3,7 @@
 //! Knows no path. hyper is driven here and not by `axum::serve`, which bounds neither connections nor
 //! the time in which a header must have come.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use sentinel_core::id::{InstanceId, ServiceName};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,10 +23,12 @@ use crate::http::routes::{Shared, router};
 use crate::source::Source;
 
 /// How an HTTP endpoint is set.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// See there.
     pub limits: Limits,
+    /// Instances on this host that the node is the agent of: Patroni's paths speak of them.
+    pub agent_of: BTreeSet<(ServiceName, InstanceId)>,
 }
 
 /// Limits that an operator may change.
@@ -75,7 +79,11 @@ pub async fn serve(
     let counted = Counted::default();
     let tasks = TaskTracker::new();
     tasks.spawn(count(source.clone(), counted.clone(), token.clone()));
-    let router = router(Shared { source, counted });
+    let router = router(Shared {
+        source,
+        counted,
+        agent_of: options.agent_of,
+    });
     let places = Arc::new(Semaphore::new(options.limits.connections_max));
     loop {
         let accepted = tokio::select! {

@@ -9,9 +9,9 @@ use sentinel_core::config::{NodeRole, ServiceSettings};
 use sentinel_core::detector::Health;
 use sentinel_core::discovery::{Announced, InstanceView, PeerView, ServiceView, StageView, View};
 use sentinel_core::event::Event;
-use sentinel_core::id::{Epoch, InstanceId, Term, Token};
+use sentinel_core::id::{Epoch, InstanceId, Member, Term, Token};
 use sentinel_core::observation::{Facts, Link, Persistable, RestartGuard, Role, Upstream, Writes};
-use sentinel_core::position::{Lineage, Offset, Position};
+use sentinel_core::position::{ChainElement, Lineage, Offset, Position};
 use sentinel_core::time::Instant;
 use sentinel_daemon::resp::{self, Limits, Password};
 use sentinel_daemon::source::{Source, StaleAnswers};
@@ -85,6 +85,15 @@ pub(crate) fn service(name: &str, primary: &str, replica: &str) -> ServiceView {
         stage: StageView::Steady,
         primary: Some(id(primary)),
         primary_epoch: Epoch(3),
+        authorised: Some(Member {
+            instance: id(primary),
+            incarnation: RUN_1.into(),
+        }),
+        lineages: vec![ChainElement {
+            lineage: Some(Lineage::new("lineage")),
+            start: Offset(0),
+            torn_until: Offset(0),
+        }],
         write_quorum_k: 1,
         write_quorum_members: [id(replica)].into(),
         instances: BTreeMap::from([

@@ -192,6 +192,8 @@ mod tests {
             stage: StageView::Steady,
             primary,
             primary_epoch: Epoch(3),
+            authorised: None,
+            lineages: Vec::new(),
             write_quorum_k: 1,
             write_quorum_members: BTreeSet::new(),
             instances: BTreeMap::new(),
