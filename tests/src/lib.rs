@@ -9,3 +9,4 @@ pub mod sentinel_node;
 #[cfg(feature = "planted-bugs")]
 pub mod sim;
 pub mod wait;
+pub mod wal_proxy;
