@@ -201,6 +201,16 @@ impl PostgresServer {
             .concat()
     }
 
+    /// Waits until it has logged this; its log collector writes a moment after it happens.
+    ///
+    /// # Panics
+    /// When it does not come within [`wait::BOUND`].
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) {
+        let what = format!("{text:?} in the log of the server at port {}", self.port);
+        wait::until(&what, || self.log_text().contains(text).then_some(()));
+    }
+
     /// A connection string for this role, for libpq and tokio-postgres.
     pub fn conninfo(&self, role: Role) -> String {
         format!(

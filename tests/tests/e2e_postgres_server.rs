@@ -226,11 +226,9 @@ fn a_full_wal_disk_stops_a_primary_until_it_has_room_again() {
     std::fs::write(disk.join("ballast"), vec![0; 64 << 20]).unwrap_err();
     let rows = "INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(1, 10000) n";
     server.try_query(Role::Superuser, rows).unwrap_err();
-    assert!(server.log_text().contains("No space left on device"));
+    server.wait_for_log("No space left on device");
     server.resize_wal_disk(256);
-    if server.pid().is_some() {
-        server.stop(StopMode::Immediate);
-    }
+    server.kill_everything();
     server.start();
     server.execute(rows);
     drop(server);

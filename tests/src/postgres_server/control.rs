@@ -85,6 +85,8 @@ impl PostgresServer {
         if answers && !self.has_ended() {
             return Ok(());
         }
+        // The log collector ends by itself when it has written everything.
+        let _ = wait::within(wait::BOUND, || self.pids().is_empty().then_some(()));
         processes::end_all(self.folder());
         Err(self.log_text())
     }
@@ -126,6 +128,15 @@ impl PostgresServer {
     /// When it does not run.
     pub fn kill(&mut self) {
         self.signal_postmaster(Signal::KILL);
+        self.wait_for_end();
+    }
+
+    /// Kills all its processes at once, as a machine that loses power does; also if none is left.
+    ///
+    /// # Panics
+    /// When they do not go.
+    pub fn kill_everything(&mut self) {
+        processes::end_all(self.folder());
         self.wait_for_end();
     }
 
