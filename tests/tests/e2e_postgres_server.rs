@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use sentinel_tests::postgres_server::{
-    Options, Paused, PostgresServer, PostgresVersion, Role, StopMode,
+    Options, Paused, PostgresServer, PostgresVersion, Role, StopMode, account, reachable,
 };
 use sentinel_tests::wait;
 
@@ -233,6 +233,18 @@ fn a_full_wal_disk_stops_a_primary_until_it_has_room_again() {
     server.execute(rows);
     drop(server);
     assert!(!folder.exists());
+}
+
+#[test]
+fn a_program_of_ours_runs_under_the_servers_account() {
+    let program = std::env::current_exe().unwrap();
+    let name = program.file_name().unwrap().to_str().unwrap();
+    let place = reachable(program.parent().unwrap(), &[name]).unwrap();
+    let listed = account::command(&place.join(name))
+        .arg("--list")
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "{listed:?}");
 }
 
 /// Set for the copy of this test that is killed.
