@@ -11,7 +11,7 @@ use sentinel_core::id::InstanceId;
 
 use crate::credentials::Secret;
 use crate::service::PostgresService;
-use crate::sync_names::{NameTooLong, standby_name};
+use crate::sync_names::{Unwritable, standby_name};
 
 /// What a standby's connection to its primary must not wait for: a host that is gone without a word
 /// is given up after these times, in seconds and (the last) milliseconds.
@@ -43,7 +43,7 @@ impl Conninfo {
         standby: &InstanceId,
         primary: &InstanceId,
         service: &PostgresService,
-    ) -> Result<Self, NameTooLong> {
+    ) -> Result<Self, Unwritable> {
         let role = service.replication();
         let mut words: BTreeMap<&str, String> = BTreeMap::new();
         for (key, value) in &service.replication_options {

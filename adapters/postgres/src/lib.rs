@@ -1,22 +1,38 @@
 //! The PostgreSQL adapter, from 13 on: reports facts about servers and carries out steps on them,
 //! over plain connections; what needs the host itself goes to an agent there, a [`Host`]. It never decides.
 //!
-//! `sync_names` says where a server keeps its write quorum, `history` and `hazard` where a standby stands
-//! to a server at which it is to be pointed.
-#![expect(
-    dead_code,
-    reason = "the pure parts come first; the adapter that uses them follows"
-)]
-
+//! `query` says what is asked of a server, `facts` what counts as a fact, `timeline` how the branch of
+//! history is found, `act` what each step does, `session` when a step that went wrong is refused and
+//! when it is unknown, `sync_names` where a server keeps its write quorum, `hazard` when a standby may be
+//! pointed elsewhere by a mere reload.
+mod act;
+mod adapter;
+mod connection;
 mod conninfo;
 mod credentials;
+mod demote;
+mod facts;
+mod follow;
+mod grants;
+mod greeting;
 mod hazard;
 mod history;
 mod host;
+mod line;
 mod lsn;
+mod orders;
+mod promote;
+mod pulse;
+mod query;
+mod replication;
 mod service;
+mod session;
+mod sightings;
 mod sync_names;
+mod timeline;
 
+pub use adapter::{ENGINE, PostgresAdapter};
 pub use credentials::{Credentials, Secret};
+pub use grants::grants;
 pub use host::{Host, Hosts};
 pub use service::PostgresService;

@@ -7,7 +7,7 @@ use crate::credentials::Credentials;
 /// How to reach the servers of one service, and how they reach each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresService {
-    /// The coordinator's own role on all its servers, with the rights that it needs.
+    /// The coordinator's own role on all its servers, with what [`crate::grants`] gives it.
     pub credentials: Credentials,
     /// The database to which it connects. Any will do: it reads no table.
     pub dbname: String,

@@ -16,35 +16,45 @@ const VERSION: &str = "sentinel:";
 /// The longest name that a server keeps whole (NAMEDATALEN - 1).
 const NAME_BYTES_MAX: usize = 63;
 
-/// An address that no standby can have as its name.
+/// Why a quorum cannot be put in force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0} is {length} bytes long, and a server keeps only {NAME_BYTES_MAX} bytes of a standby's name; \
-     use a shorter host name or an IP address",
-    length = .0.to_string().len()
-)]
-pub(crate) struct NameTooLong(InstanceId);
+pub(crate) enum Unwritable {
+    /// An address that no standby can have as its name.
+    #[error(
+        "{0} is longer than the {NAME_BYTES_MAX} bytes that a server keeps of a standby's name; \
+         use a shorter host name or an IP address"
+    )]
+    NameTooLong(InstanceId),
+    /// The server knows no `ANY 0`, and the empty setting is never written.
+    #[error("a write quorum of no replica cannot be put in force; set min_replicas to 1 or more")]
+    CountsNobody,
+}
 
 /// The name of an instance as a standby.
-pub(crate) fn standby_name(instance: &InstanceId) -> Result<String, NameTooLong> {
+pub(crate) fn standby_name(instance: &InstanceId) -> Result<String, Unwritable> {
     let name = instance.to_string();
     if name.len() > NAME_BYTES_MAX {
-        return Err(NameTooLong(instance.clone()));
+        return Err(Unwritable::NameTooLong(instance.clone()));
     }
     Ok(name)
 }
 
 /// The setting that puts a quorum in force.
-pub(crate) fn setting(quorum: &WriteQuorum) -> Result<String, NameTooLong> {
+pub(crate) fn setting(quorum: &WriteQuorum) -> Result<String, Unwritable> {
+    if quorum.k == 0 {
+        return Err(Unwritable::CountsNobody);
+    }
     let mut names = Vec::with_capacity(quorum.members.len() + 1);
     for member in &quorum.members {
         names.push(quoted(&standby_name(member)?));
     }
     names.push(quoted(&format!("{VERSION}{}", quorum.version)));
-    // A quorum of nobody is asked for only where the coordinator counts in another way; the server
-    // knows no `ANY 0`.
-    let k = quorum.k.max(1);
-    Ok(format!("ANY {k} ({})", names.join(", ")))
+    Ok(format!("ANY {} ({})", quorum.k, names.join(", ")))
+}
+
+/// The setting that no standby can fulfil: whatever acknowledges by it acknowledges nothing.
+pub(crate) fn nobody(version: Token) -> String {
+    format!("ANY 1 ({})", quoted(&format!("{VERSION}{version}")))
 }
 
 /// The quorum that a setting stands for; `None` when it is not of the form that [`setting`] writes.
@@ -132,8 +142,9 @@ mod tests {
 
     #[test]
     fn a_quorum_without_members_is_never_the_empty_setting() {
-        let text = setting(&quorum_of(0, &[])).unwrap();
-        assert_eq!(text, r#"ANY 1 ("sentinel:3.17")"#);
+        let text = setting(&quorum_of(2, &[])).unwrap();
+        assert_eq!(text, r#"ANY 2 ("sentinel:3.17")"#);
+        assert_eq!(setting(&quorum_of(0, &[])), Err(Unwritable::CountsNobody));
     }
 
     #[test]
@@ -166,6 +177,6 @@ mod tests {
         let name_of = |letters: usize| standby_name(&InstanceId::new("h".repeat(letters), 5432));
         assert!(name_of(58).is_ok());
         let text = name_of(59).unwrap_err().to_string();
-        assert!(text.contains("64 bytes"), "{text}");
+        assert!(text.contains("63 bytes"), "{text}");
     }
 }

@@ -5,7 +5,6 @@
 
 mod answers;
 mod connections;
-mod postgres;
 mod real_clients;
 mod reference;
 mod view;

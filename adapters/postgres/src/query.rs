@@ -1,0 +1,262 @@
+//! The one question of every probe, and its answer as it stands: a row of texts, parsed and not judged.
+//!
+//! One round trip for everything, because what is read together must belong together. Columns come as
+//! texts, so that a version's other type is no other code. Does not know earlier answers.
+
+use std::str::FromStr;
+
+use tokio_postgres::Row;
+
+use crate::history::{SystemId, Timeline};
+use crate::lsn::Lsn;
+
+/// Functions that fail on the other role stand behind `CASE`; a promotion between two of them makes the
+/// whole question fail with 55000, and it is asked again.
+pub(crate) const STATUS: &str = r"
+SELECT s.system_identifier::text,
+       extract(epoch FROM (pg_stat_file('PG_VERSION')).change)::bigint::text,
+       (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint::text,
+       current_setting('port'),
+       md5(current_setting('data_directory')),
+       r.standby::text,
+       CASE WHEN NOT r.standby THEN pg_current_wal_flush_lsn()::text END,
+       CASE WHEN NOT r.standby THEN pg_walfile_name(pg_current_wal_flush_lsn()) END,
+       CASE WHEN r.standby THEN pg_last_wal_receive_lsn()::text END,
+       CASE WHEN r.standby THEN pg_last_wal_replay_lsn()::text END,
+       CASE WHEN r.standby THEN pg_is_wal_replay_paused()::text END,
+       CASE WHEN r.standby THEN (SELECT a.wait_event FROM pg_stat_activity a WHERE a.backend_type = 'startup') END,
+       CASE WHEN r.standby THEN (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'walreceiver')::text END,
+       w.status,
+       w.received_tli::text,
+       w.flushed_lsn::text,
+       current_setting('primary_conninfo'),
+       current_setting('primary_slot_name'),
+       current_setting('recovery_min_apply_delay'),
+       current_setting('synchronous_standby_names'),
+       current_setting('fsync'),
+       current_setting('synchronous_commit'),
+       current_setting('default_transaction_read_only'),
+       current_setting('allow_alter_system', true),
+       current_setting('sentinel.priority', true),
+       (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'),
+       p.names, p.states, p.flushed, p.priorities
+FROM pg_control_system() s
+CROSS JOIN (SELECT pg_is_in_recovery() AS standby) r
+LEFT JOIN pg_stat_wal_receiver w ON true
+CROSS JOIN (SELECT array_agg(application_name ORDER BY backend_start) AS names,
+                   array_agg(coalesce(state, '') ORDER BY backend_start) AS states,
+                   array_agg(coalesce(flush_lsn, '0/0')::text ORDER BY backend_start) AS flushed,
+                   array_agg(coalesce(sync_priority, 0)::text ORDER BY backend_start) AS priorities
+            FROM pg_stat_replication) p";
+
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) system: SystemId,
+    /// When `PG_VERSION` changed last, in seconds since 1970.
+    pub(crate) version_file_changed: i64,
+    /// When the server process started, in microseconds since 1970.
+    pub(crate) started: i64,
+    pub(crate) port: String,
+    /// Digest of the path of the data folder.
+    pub(crate) folder: String,
+    pub(crate) place: Place,
+    pub(crate) settings: Settings,
+    /// Whoever receives from it, oldest connection first.
+    pub(crate) receivers: Vec<ReceiverRow>,
+}
+
+/// Where it is in the log, by role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Primary { flushed: Lsn, timeline: Timeline },
+    Standby(StandbyPlace),
+}
+
+/// What a standby says of its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StandbyPlace {
+    /// Unknown since the server's start until it has received something.
+    pub(crate) received: Option<Lsn>,
+    pub(crate) replayed: Lsn,
+    pub(crate) replay_paused: bool,
+    /// For what the startup process waits.
+    pub(crate) startup_waits: Option<String>,
+    /// Whether there is a receiver's process, connected or not.
+    pub(crate) receiver_runs: bool,
+    /// The WAL receiver, if one is connected.
+    pub(crate) receiver: Option<Receiver>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Receiver {
+    pub(crate) status: String,
+    pub(crate) timeline: Timeline,
+    pub(crate) flushed: Lsn,
+}
+
+/// Settings in force, as the session sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// May hold a password: never shown.
+    pub(crate) conninfo: Hidden,
+    pub(crate) slot_name: String,
+    pub(crate) apply_delay: String,
+    pub(crate) sync_names: String,
+    pub(crate) fsync: String,
+    pub(crate) synchronous_commit: String,
+    pub(crate) read_only: String,
+    /// Unknown to servers before 17.
+    pub(crate) allow_alter_system: Option<String>,
+    pub(crate) priority: Option<String>,
+    pub(crate) segment: u64,
+}
+
+/// A text that `Debug` hides.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Hidden(pub(crate) String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("hidden")
+    }
+}
+
+/// One row of `pg_stat_replication`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReceiverRow {
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) flushed: Lsn,
+    /// Whether its sender counts it for synchronous commits: by the setting that the sender has read.
+    pub(crate) synchronous: bool,
+}
+
+/// Why a row is no status; the text says which column.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the server's {0} cannot be read; give the role what `sentinel postgres grants` prints, or report its version"
+)]
+pub(crate) struct Unreadable(&'static str);
+
+/// Takes the row of [`STATUS`] apart.
+pub(crate) fn read(row: &Row) -> Result<Status, Unreadable> {
+    let standby = text(row, 5, "role")? == "true";
+    let place = if standby {
+        Place::Standby(StandbyPlace {
+            received: maybe(row, 8, "received position")?,
+            replayed: maybe(row, 9, "replayed position")?.unwrap_or_default(),
+            replay_paused: maybe_text(row, 10, "state of replay")?.as_deref() == Some("true"),
+            startup_waits: maybe_text(row, 11, "startup process")?,
+            receiver_runs: maybe_text(row, 12, "WAL receiver")?.is_some_and(|count| count != "0"),
+            receiver: receiver(row)?,
+        })
+    } else {
+        Place::Primary {
+            flushed: parsed(row, 6, "flushed position")?,
+            timeline: timeline_of(&text(row, 7, "log file")?).ok_or(Unreadable("log file"))?,
+        }
+    };
+    Ok(Status {
+        system: SystemId(text(row, 0, "system identifier")?),
+        version_file_changed: parsed(row, 1, "PG_VERSION")?,
+        started: parsed(row, 2, "start time")?,
+        port: text(row, 3, "port")?,
+        folder: text(row, 4, "data_directory")?,
+        place,
+        settings: settings(row)?,
+        receivers: receivers(row)?,
+    })
+}
+
+fn settings(row: &Row) -> Result<Settings, Unreadable> {
+    Ok(Settings {
+        conninfo: Hidden(text(row, 16, "primary_conninfo")?),
+        slot_name: text(row, 17, "primary_slot_name")?,
+        apply_delay: text(row, 18, "recovery_min_apply_delay")?,
+        sync_names: text(row, 19, "synchronous_standby_names")?,
+        fsync: text(row, 20, "fsync")?,
+        synchronous_commit: text(row, 21, "synchronous_commit")?,
+        read_only: text(row, 22, "default_transaction_read_only")?,
+        allow_alter_system: maybe_text(row, 23, "allow_alter_system")?,
+        priority: maybe_text(row, 24, "sentinel.priority")?,
+        segment: parsed(row, 25, "wal_segment_size")?,
+    })
+}
+
+/// A receiver that has just started has written nothing yet and says so with NULL.
+fn receiver(row: &Row) -> Result<Option<Receiver>, Unreadable> {
+    let Some(status) = maybe_text(row, 13, "pg_stat_wal_receiver")? else {
+        return Ok(None);
+    };
+    let timeline = maybe(row, 14, "received timeline")?.unwrap_or_default();
+    Ok(Some(Receiver {
+        status,
+        timeline: Timeline(timeline),
+        flushed: maybe(row, 15, "flushed position")?.unwrap_or_default(),
+    }))
+}
+
+fn receivers(row: &Row) -> Result<Vec<ReceiverRow>, Unreadable> {
+    const WHAT: &str = "pg_stat_replication";
+    let column = |index| -> Result<Vec<String>, Unreadable> {
+        let values: Option<Vec<String>> = row.try_get(index).map_err(|_| Unreadable(WHAT))?;
+        Ok(values.unwrap_or_default())
+    };
+    let (names, states) = (column(26)?, column(27)?);
+    let (flushed, priorities) = (column(28)?, column(29)?);
+    let rows = names.into_iter().zip(states).zip(flushed).zip(priorities);
+    rows.map(|(((name, state), flushed), priority)| {
+        Ok(ReceiverRow {
+            name,
+            state,
+            flushed: flushed.parse().map_err(|_| Unreadable(WHAT))?,
+            synchronous: priority != "0",
+        })
+    })
+    .collect()
+}
+
+/// The name of a log file begins with its timeline, in eight hexadecimal digits.
+fn timeline_of(file: &str) -> Option<Timeline> {
+    u32::from_str_radix(file.get(..8)?, 16).ok().map(Timeline)
+}
+
+fn maybe_text(row: &Row, index: usize, what: &'static str) -> Result<Option<String>, Unreadable> {
+    row.try_get(index).map_err(|_| Unreadable(what))
+}
+
+fn text(row: &Row, index: usize, what: &'static str) -> Result<String, Unreadable> {
+    maybe_text(row, index, what)?.ok_or(Unreadable(what))
+}
+
+fn maybe<T: FromStr>(row: &Row, index: usize, what: &'static str) -> Result<Option<T>, Unreadable> {
+    let text = maybe_text(row, index, what)?;
+    text.map(|text| text.parse().map_err(|_| Unreadable(what)))
+        .transpose()
+}
+
+fn parsed<T: FromStr>(row: &Row, index: usize, what: &'static str) -> Result<T, Unreadable> {
+    maybe(row, index, what)?.ok_or(Unreadable(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_file_names_its_timeline() {
+        assert_eq!(timeline_of("0000000A0000000000000009"), Some(Timeline(10)));
+        assert_eq!(timeline_of("nonsense"), None);
+        assert_eq!(timeline_of("1"), None);
+    }
+
+    #[test]
+    fn a_connection_string_does_not_show() {
+        let settings = Settings {
+            conninfo: Hidden("password=hunter2".into()),
+            ..Settings::default()
+        };
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+}

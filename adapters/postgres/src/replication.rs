@@ -1,0 +1,254 @@
+//! The little of the replication protocol that no SQL function replaces: which timeline a standby is
+//! on, and what the history of a timeline says.
+//!
+//! Such a connection takes one of the server's `max_wal_senders`, so it is opened when needed and not
+//! kept for long. `replication=database`, so that ordinary lines of pg_hba.conf let it in. Times out
+//! nothing: callers bound every await by their deadline. Any failure leaves the connection unusable.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::authentication;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::message::backend::{DataRowBody, ErrorResponseBody, Header, Message};
+use postgres_protocol::message::frontend;
+use sentinel_core::id::InstanceId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::connection::{ConnectionError, Purpose, dial, refusal};
+use crate::greeting::Greeting;
+use crate::history::{History, Timeline};
+use crate::service::PostgresService;
+
+/// No answer of the server to these questions is longer: a history has a line for each promotion.
+const FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// A connection in the replication protocol.
+pub(crate) struct Replication {
+    stream: Greeting,
+    received: BytesMut,
+}
+
+impl fmt::Debug for Replication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replication").finish_non_exhaustive()
+    }
+}
+
+type Rows = Vec<Vec<Option<Bytes>>>;
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enum of messages is postgres-protocol's, and grows"
+)]
+impl Replication {
+    /// Connects and authenticates.
+    pub(crate) async fn open(
+        instance: &InstanceId,
+        service: &PostgresService,
+    ) -> Result<Self, ConnectionError> {
+        let mut connection = Self {
+            stream: Greeting::new(dial(instance).await?),
+            received: BytesMut::new(),
+        };
+        let parameters = [
+            ("user", service.credentials.username.as_str()),
+            ("database", service.dbname.as_str()),
+            ("replication", "database"),
+            ("application_name", Purpose::Probe.name()),
+        ];
+        let mut greeting = BytesMut::new();
+        frontend::startup_message(parameters, &mut greeting).map_err(|_| garbled())?;
+        connection.send(&greeting).await?;
+        connection.authenticate(service).await?;
+        connection.rows().await?;
+        Ok(connection)
+    }
+
+    /// The timeline that the server is on: on a standby, the one that it replays.
+    pub(crate) async fn timeline(&mut self) -> Result<Timeline, ConnectionError> {
+        let rows = self.ask("IDENTIFY_SYSTEM").await?;
+        let field = rows.first().and_then(|row| row.get(1));
+        field
+            .and_then(Option::as_ref)
+            .and_then(|field| std::str::from_utf8(field).ok())
+            .and_then(|text| text.parse().ok())
+            .map(Timeline)
+            .ok_or_else(garbled)
+    }
+
+    /// The history of a timeline; `None` when the server has no such file.
+    pub(crate) async fn history(
+        &mut self,
+        timeline: Timeline,
+    ) -> Result<Option<History>, ConnectionError> {
+        if timeline == Timeline(1) {
+            return Ok(Some(History::first()));
+        }
+        let asked = self.ask(&format!("TIMELINE_HISTORY {}", timeline.0)).await;
+        let rows = match asked {
+            Ok(rows) => rows,
+            // The session goes on after the server's word that there is no such file.
+            Err(ConnectionError::Rejected(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let content = rows.first().and_then(|row| row.get(1));
+        let content = content.and_then(Option::as_ref).ok_or_else(garbled)?;
+        let content = String::from_utf8_lossy(content);
+        History::parse(timeline, &content)
+            .map(Some)
+            .map_err(|damage| ConnectionError::Rejected(damage.to_string()))
+    }
+
+    async fn ask(&mut self, question: &str) -> Result<Rows, ConnectionError> {
+        let mut bytes = BytesMut::new();
+        frontend::query(question, &mut bytes).map_err(|_| garbled())?;
+        self.send(&bytes).await?;
+        self.rows().await
+    }
+
+    async fn authenticate(&mut self, service: &PostgresService) -> Result<(), ConnectionError> {
+        let credentials = &service.credentials;
+        let password = || {
+            let password = credentials.password.as_ref().ok_or_else(|| {
+                ConnectionError::Rejected(
+                    "the server wants a password: set password_file for this service".into(),
+                )
+            });
+            password.map(|secret| secret.expose().as_bytes())
+        };
+        let mut answer = BytesMut::new();
+        match self.next().await? {
+            Message::AuthenticationOk => return Ok(()),
+            Message::AuthenticationCleartextPassword => {
+                frontend::password_message(password()?, &mut answer).map_err(|_| garbled())?;
+                self.send(&answer).await?;
+            }
+            Message::AuthenticationMd5Password(body) => {
+                let username = credentials.username.as_bytes();
+                let hash = authentication::md5_hash(username, password()?, body.salt());
+                frontend::password_message(hash.as_bytes(), &mut answer).map_err(|_| garbled())?;
+                self.send(&answer).await?;
+            }
+            Message::AuthenticationSasl(body) => {
+                let mut offers = body.mechanisms();
+                let offered = offers.any(|offer| Ok(offer == SCRAM_SHA_256));
+                if !offered.map_err(|_| garbled())? {
+                    return Err(unsupported());
+                }
+                self.scram(password()?).await?;
+            }
+            Message::ErrorResponse(body) => return Err(said(&body)),
+            // Ways in that need more than a password.
+            _ => return Err(unsupported()),
+        }
+        match self.next().await? {
+            Message::AuthenticationOk => Ok(()),
+            Message::ErrorResponse(body) => Err(said(&body)),
+            _ => Err(garbled()),
+        }
+    }
+
+    async fn scram(&mut self, password: &[u8]) -> Result<(), ConnectionError> {
+        let mut scram = ScramSha256::new(password, ChannelBinding::unsupported());
+        let mut answer = BytesMut::new();
+        frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut answer)
+            .map_err(|_| garbled())?;
+        self.send(&answer).await?;
+        match self.next().await? {
+            Message::AuthenticationSaslContinue(body) => {
+                scram.update(body.data()).map_err(|_| garbled())?;
+            }
+            Message::ErrorResponse(body) => return Err(said(&body)),
+            _ => return Err(garbled()),
+        }
+        answer.clear();
+        frontend::sasl_response(scram.message(), &mut answer).map_err(|_| garbled())?;
+        self.send(&answer).await?;
+        match self.next().await? {
+            Message::AuthenticationSaslFinal(body) => {
+                scram.finish(body.data()).map_err(|_| garbled())
+            }
+            Message::ErrorResponse(body) => Err(said(&body)),
+            _ => Err(garbled()),
+        }
+    }
+
+    /// Everything until the server is ready again.
+    async fn rows(&mut self) -> Result<Rows, ConnectionError> {
+        let mut rows = Vec::new();
+        let mut error = None;
+        loop {
+            match self.next().await? {
+                Message::DataRow(body) => rows.push(fields(&body)?),
+                Message::ErrorResponse(body) => error = Some(said(&body)),
+                Message::ReadyForQuery(_) => return error.map_or(Ok(rows), Err),
+                // Descriptions, tags, keys and notices around the rows.
+                _ => {}
+            }
+        }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
+        let sent = self.stream.write_all(bytes).await;
+        sent.map_err(|error| ConnectionError::Broken(error.to_string()))
+    }
+
+    async fn next(&mut self) -> Result<Message, ConnectionError> {
+        loop {
+            let header = Header::parse(&self.received).map_err(|_| garbled())?;
+            if header.is_some_and(|header| {
+                usize::try_from(header.len()).is_ok_and(|len| len > FRAME_BYTES_MAX)
+            }) {
+                return Err(garbled());
+            }
+            if let Some(message) = Message::parse(&mut self.received).map_err(|_| garbled())? {
+                return Ok(message);
+            }
+            let read = self.stream.read_buf(&mut self.received).await;
+            match read {
+                Ok(0) => return Err(ConnectionError::Broken("closed by the server".into())),
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    return Err(ConnectionError::Rejected(error.to_string()));
+                }
+                Err(error) => return Err(ConnectionError::Broken(error.to_string())),
+            }
+        }
+    }
+}
+
+fn fields(body: &DataRowBody) -> Result<Vec<Option<Bytes>>, ConnectionError> {
+    let buffer = Bytes::copy_from_slice(body.buffer());
+    let ranges = body
+        .ranges()
+        .map(|range| Ok(range.map(|range| buffer.slice(range))));
+    ranges.collect().map_err(|_| garbled())
+}
+
+fn said(body: &ErrorResponseBody) -> ConnectionError {
+    let (mut code, mut message) = (String::new(), String::new());
+    let mut fields = body.fields();
+    while let Ok(Some(field)) = fields.next() {
+        let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
+        match field.type_() {
+            b'C' => code = value,
+            b'M' => message = value,
+            _ => {}
+        }
+    }
+    refusal(&code, &message)
+}
+
+fn garbled() -> ConnectionError {
+    ConnectionError::Rejected(
+        "the answer is not in PostgreSQL's replication protocol; check the address".into(),
+    )
+}
+
+fn unsupported() -> ConnectionError {
+    ConnectionError::Rejected(
+        "the server wants a proof that is neither a password nor SCRAM-SHA-256; give this role another line in its pg_hba.conf".into(),
+    )
+}

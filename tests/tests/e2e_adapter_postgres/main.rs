@@ -1,0 +1,10 @@
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+//! The PostgreSQL adapter against real servers, through the contract alone.
+//!
+//! Each test shows one promise of the adapter; none knows the coordinator. No agent runs.
+
+mod node;
+mod probes;
+mod roles;
+mod settings;
+mod trouble;
