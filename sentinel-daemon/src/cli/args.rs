@@ -68,6 +68,9 @@ pub(super) enum Command {
     Primary {
         /// The service
         service: String,
+        /// Print a connection string of libpq with all instances, the primary first (PostgreSQL)
+        #[arg(long)]
+        dsn: bool,
         #[command(flatten)]
         settings: SettingsArg,
     },

@@ -9,6 +9,7 @@ use sentinel_core::planted::Bugs;
 use super::args::{Args, Command};
 use super::check::Scope;
 use super::failure::Failure;
+use super::primary::Wanted;
 use super::{check, explain, primary, quorum, status};
 use crate::demo;
 use crate::exit::ExitCode;
@@ -71,8 +72,13 @@ fn command(args: Args) -> Result<ExitCode, Failure> {
         Command::Status { service, settings } => {
             status::run(service.as_deref(), node.as_deref(), &settings, format)
         }
-        Command::Primary { service, settings } => {
-            primary::run(&service, node.as_deref(), &settings, format)
+        Command::Primary {
+            service,
+            dsn,
+            settings,
+        } => {
+            let wanted = if dsn { Wanted::Dsn } else { Wanted::Address };
+            primary::run(&service, wanted, node.as_deref(), &settings, format)
         }
         Command::Explain { service, settings } => {
             explain::run(&service, node.as_deref(), &settings, format)

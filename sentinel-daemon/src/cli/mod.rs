@@ -7,6 +7,7 @@ mod check;
 mod connect;
 mod dispatch;
 mod drift;
+mod dsn;
 mod explain;
 mod failure;
 mod leader;

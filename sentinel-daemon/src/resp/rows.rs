@@ -4,11 +4,13 @@
 //! counts from something that this node does not keep, the comment at the field says what stands in for it.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use sentinel_core::detector::Health;
 use sentinel_core::discovery::{InstanceView, PeerView, ServiceView, StageView};
-use sentinel_core::id::{InstanceId, NodeName};
+use sentinel_core::id::{InstanceId, NodeName, ServerId};
 use sentinel_core::observation::{Facts, Link, Role, Upstream};
+use sha2::{Digest as _, Sha256};
 
 use crate::resp::reply::Reply;
 use crate::source::Moment;
@@ -17,6 +19,8 @@ use crate::source::Moment;
 const FAILOVER_TIMEOUT_MS: u64 = 180_000;
 /// Redis's own default, shown until the instance has said its own.
 const PRIORITY_DEFAULT: u32 = 100;
+/// As long as Redis's are.
+const RUN_ID_DIGITS: usize = 40;
 
 /// The value of a field; all of them are texts to the client.
 enum Cell<'a> {
@@ -204,8 +208,22 @@ fn address<'a>(fields: &mut Fields<'a>, id: &'a InstanceId, instance: Option<&'a
     fields.number("port", id.port());
     fields.text(
         "runid",
-        facts.map_or("", |facts| facts.incarnation.as_str()),
+        facts.map_or("".into(), |facts| run_id(&facts.server)),
     );
+}
+
+/// Names a server process by 40 hex digits: Redis's own run id as it is, another engine's name by its digest, equal on
+/// every node. Like a run id it changes with each restart.
+fn run_id(server: &ServerId) -> Cow<'_, str> {
+    let name = server.as_str();
+    if name.len() == RUN_ID_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return name.into();
+    }
+    let mut digits = String::with_capacity(RUN_ID_DIGITS);
+    for byte in &Sha256::digest(name)[..RUN_ID_DIGITS / 2] {
+        write!(digits, "{byte:02x}").expect("writing to a string cannot fail");
+    }
+    digits.into()
 }
 
 fn link(fields: &mut Fields<'_>, failover_state: Option<&'static str>) {

@@ -5,6 +5,7 @@
 
 mod answers;
 mod connections;
+mod postgres;
 mod real_clients;
 mod reference;
 mod view;

@@ -459,8 +459,7 @@ async fn answers_are_those_of_redis_sentinel() {
             .instances
             .get_mut(&id(&format!("127.0.0.1:{port}")))
             .unwrap();
-        instance.facts.as_mut().unwrap().incarnation =
-            server.info("run_id").unwrap().as_str().into();
+        instance.facts.as_mut().unwrap().server = server.info("run_id").unwrap().as_str().into();
     }
     view.services = [("orders".into(), orders.into())].into();
     view.voters.remove(&"s3".into());
