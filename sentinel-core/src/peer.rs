@@ -45,6 +45,9 @@ pub enum PeerMessage {
 /// What a node's agent looks after. Soft state: forgotten unless it is repeated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentReport {
+    /// When it was told, in nanoseconds of the agent's own clock. Means nothing to anybody else, and comes back with
+    /// each order.
+    pub beat: u64,
     /// Instances by service.
     pub instances: BTreeMap<ServiceName, BTreeMap<InstanceId, AgentState>>,
 }
@@ -58,12 +61,16 @@ pub struct AgentState {
     pub doing: String,
 }
 
-/// An action on its way to an agent. An instant means nothing to another node, so the deadline is a duration.
+/// An action on its way to an agent. An instant means nothing to another node, so the deadline is counted from the
+/// agent's own report that the leader heard last: however long the order was on its way, or lay before a node that stood
+/// still, it is not begun later than the leader thinks that it could be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderMessage {
     /// Comes back with the outcome.
     pub id: ActionId,
-    /// How much of the deadline is left.
+    /// The report from which the deadline is counted.
+    pub beat: u64,
+    /// From the moment at which the leader heard that report to the deadline.
     pub within: Duration,
     /// The service to which the instance belongs.
     pub service: ServiceName,

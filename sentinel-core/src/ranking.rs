@@ -345,6 +345,7 @@ mod tests {
         let mut state = state();
         let told = Told {
             incarnation: "life".into(),
+            start: Offset(40),
             branches: BTreeMap::new(),
         };
         state.told.insert(instance(2), told);

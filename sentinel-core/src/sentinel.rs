@@ -370,7 +370,7 @@ impl Sentinel {
             PeerMessage::Follow { have } => self.on_follow(now, from, have),
             PeerMessage::Alive => {}
             PeerMessage::Agent(report) => self.on_agent(now, &from, report),
-            PeerMessage::Order(order) => self.on_order(now, from, *order),
+            PeerMessage::Order(order) => self.on_order(from, *order),
             PeerMessage::OrderDone { id, outcome } => self.on_acted(now, id, &outcome),
         }
     }

@@ -4,7 +4,10 @@
 //! of ours: it is not proposed, and an alarm says so.
 
 use crate::failover::sight::Sight;
+use crate::id::Member;
 use crate::ledger::{Decision, QuorumConfig, Stage};
+use crate::monitor::Reading;
+use crate::observation::Role;
 
 /// Why a decision must not be proposed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,15 +117,23 @@ fn promote(sight: &Sight<'_>, decision: &Decision) -> Result<(), CheckError> {
             });
         }
     }
-    let Some(evidence) = sight.desk.frozen.get(&target.instance) else {
-        return Err(CheckError::Target("was not frozen in this epoch"));
+    let (evidence, at) = match sight.desk.frozen.get(&target.instance) {
+        Some(evidence) => (evidence, evidence.facts.position.as_ref()),
+        None => (told_primary(sight, target)?, Some(position)),
     };
-    if evidence.facts.incarnation != target.incarnation
-        || evidence.facts.position.as_ref() != Some(position)
-    {
+    if evidence.facts.incarnation != target.incarnation || at != Some(position) {
         return Err(CheckError::Target("is not what was frozen"));
     }
-    if !evidence.facts.synced || *start < state.floor {
+    // What it held when it was told, and lost by its fork, was no whole record.
+    let mut held = *start;
+    if !sight.desk.frozen.contains_key(&target.instance) {
+        if evidence.facts.fork.as_ref() != Some(position) {
+            return Err(CheckError::Target("did not fork where it is said to"));
+        }
+        let told = state.told.get(&target.instance);
+        held = told.map_or(held, |told| told.start.max(held));
+    }
+    if !evidence.facts.synced || held < state.floor {
         return Err(CheckError::Target("has not all data"));
     }
     let further = sight.desk.frozen.iter().any(|(instance, reading)| {
@@ -131,7 +142,7 @@ fn promote(sight: &Sight<'_>, decision: &Decision) -> Result<(), CheckError> {
         counts
             && state
                 .offset_on_chain(instance, &reading.facts)
-                .is_some_and(|offset| offset > *start)
+                .is_some_and(|offset| offset > held)
     });
     if further {
         return Err(CheckError::Target("is behind another frozen member"));
@@ -143,6 +154,20 @@ fn promote(sight: &Sight<'_>, decision: &Decision) -> Result<(), CheckError> {
         Err(CheckError::Members)
     } else {
         Ok(())
+    }
+}
+
+/// What cannot be frozen must have been told to promote, and be a primary by that.
+fn told_primary<'a>(sight: &Sight<'a>, target: &Member) -> Result<&'a Reading, CheckError> {
+    let told = sight.state.told.get(&target.instance);
+    let reading = sight.reading_of_stage(&target.instance);
+    match (told, reading) {
+        (Some(told), Some(reading))
+            if told.incarnation == target.incarnation && reading.facts.role == Role::Primary =>
+        {
+            Ok(reading)
+        }
+        (Some(_) | None, Some(_) | None) => Err(CheckError::Target("was not frozen in this epoch")),
     }
 }
 
@@ -209,7 +234,7 @@ fn abort(sight: &Sight<'_>) -> Result<(), CheckError> {
 }
 
 /// Rule S4: a new life is accepted only while it holds what the primary's newest life has made.
-fn readmit(sight: &Sight<'_>, member: &crate::id::Member) -> Result<(), CheckError> {
+fn readmit(sight: &Sight<'_>, member: &Member) -> Result<(), CheckError> {
     let lineage = |instance| Some(&sight.facts(instance)?.position.as_ref()?.lineage);
     let primary = sight
         .sound_primary()

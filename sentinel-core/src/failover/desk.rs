@@ -73,6 +73,8 @@ pub struct Desk {
     pub repeat_at: BTreeMap<InstanceId, (&'static str, Instant)>,
     /// Why an instance last refused an order, for the report.
     pub refusals: BTreeMap<InstanceId, String>,
+    /// Instances that refused to be frozen in this epoch, and have not been since.
+    pub unfrozen: BTreeSet<InstanceId>,
     /// The target of this epoch refused to be promoted, and no order to promote was left open before.
     pub promotion_refused: bool,
     /// An order to promote was left open: a later refusal says nothing about it.
@@ -100,6 +102,7 @@ impl Desk {
             retry_at: BTreeMap::new(),
             repeat_at: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            unfrozen: BTreeSet::new(),
             promotion_refused: false,
             promotion_open: false,
             catch_ups: BTreeMap::new(),
@@ -221,6 +224,9 @@ impl Desk {
                 {
                     self.promotion_refused = !self.promotion_open;
                 }
+                if order.kind == ActionKind::Freeze && order.token.epoch == self.epoch {
+                    self.unfrozen.insert(instance.clone());
+                }
             }
             Outcome::Unknown(text) => {
                 self.promotion_open |= matches!(order.kind, ActionKind::Promote { .. });
@@ -240,6 +246,7 @@ impl Desk {
                     read_at: now,
                 };
                 self.frozen.insert(instance.clone(), reading);
+                self.unfrozen.remove(instance);
             }
             ActionKind::Repoint { .. } | ActionKind::Demote { .. } | ActionKind::Rebuild { .. } => {
                 self.repointed.insert(instance.clone());

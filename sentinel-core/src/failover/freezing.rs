@@ -7,6 +7,7 @@ use crate::action::ActionKind;
 use crate::failover::desk::is_frozen;
 use crate::failover::plan::Plan;
 use crate::failover::sight::Sight;
+use crate::failover::standing::{Standing, standing};
 use crate::id::{InstanceId, Member};
 use crate::ledger::Decision;
 use crate::planted::Bug;
@@ -22,7 +23,9 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
         }
     }
     freeze_the_rest(sight, &mut plan);
-    let (counted, vetoes) = counted(sight);
+    let standing = standing(sight);
+    let (mut counted, vetoes) = counted(sight);
+    counted.extend(standing.iter().map(|(i, it)| (i.clone(), it.held)));
     plan.reasons.extend(vetoes);
     let sealed = if sight.bugs.has(Bug::SkipSeal) {
         Ok(())
@@ -35,10 +38,10 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
         return plan;
     }
     plan.sealed = true;
-    let facts = sight
-        .desk
-        .frozen
-        .iter()
+    let frozen = sight.desk.frozen.iter();
+    let standing_facts = standing.iter().map(|(i, it)| (i, it.reading));
+    let facts = frozen
+        .chain(standing_facts)
         .map(|(instance, reading)| (instance.clone(), &reading.facts))
         .collect();
     match ranking::choose(sight.state, &counted, &facts, sight.bugs) {
@@ -46,9 +49,28 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
             plan.reasons.extend(vetoes);
             give_up_if_alive(sight, &mut plan);
         }
-        Ok(target) => promote(sight, &mut plan, &counted, target),
+        Ok(target) => {
+            let target = at_its_fork(sight, &standing, target);
+            promote(sight, &mut plan, &counted, target);
+        }
     }
     plan
+}
+
+/// A standing instance is promoted from where it forked. One that holds as much as the best is preferred: it is primary
+/// already, and any other would make it one too many.
+fn at_its_fork(
+    sight: &Sight<'_>,
+    standing: &BTreeMap<InstanceId, Standing<'_>>,
+    best: Target,
+) -> Target {
+    let fit = |it: &&Standing<'_>| {
+        let instance = &it.target.member.instance;
+        it.held == best.offset && sight.state.priority(instance, &it.reading.facts) != 0
+    };
+    let own = standing.get(&best.member.instance);
+    let preferred = own.or_else(|| standing.values().find(fit));
+    preferred.map_or(best, |it| it.target.clone())
 }
 
 /// Never skipped as a no-op: a member found frozen may have been frozen by an earlier epoch, whose
@@ -126,10 +148,16 @@ fn promote(sight: &Sight<'_>, plan: &mut Plan, counted: &Counted, target: Target
     }
     // The seal is read again just before the commit, on the members that make it.
     let stale = counted.keys().filter(|i| {
+        let read = sight
+            .desk
+            .frozen
+            .get(*i)
+            .or_else(|| sight.reading_of_stage(i));
+        let asked_at = read.map(|reading| reading.asked_at);
         sight
             .desk
             .sealed_since
-            .is_none_or(|at| sight.desk.frozen[*i].asked_at <= at)
+            .is_none_or(|at| asked_at <= Some(at))
     });
     let stale: Vec<InstanceId> = stale.cloned().collect();
     if !stale.is_empty() {
@@ -176,12 +204,14 @@ fn members_without(
     counted: &Counted,
     target: &Member,
 ) -> BTreeMap<InstanceId, crate::id::Incarnation> {
-    let frozen = counted
+    let others = counted
         .keys()
         .filter(|instance| **instance != target.instance);
-    let mut members: BTreeMap<_, _> = frozen
-        .map(|i| (i.clone(), sight.desk.frozen[i].facts.incarnation.clone()))
-        .collect();
+    let frozen = |i: &InstanceId| {
+        let reading = sight.desk.frozen.get(i)?;
+        Some((i.clone(), reading.facts.incarnation.clone()))
+    };
+    let mut members: BTreeMap<_, _> = others.filter_map(frozen).collect();
     if sight.bugs.has(Bug::OldPrimaryInQuorum)
         && let Some(old) = sight
             .state

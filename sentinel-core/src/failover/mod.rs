@@ -10,7 +10,8 @@ pub mod promoting;
 mod reattach;
 pub mod repointing;
 pub mod sight;
-pub mod steady;
+pub mod standing;
+mod steady;
 mod write_quorum;
 
 pub use desk::Desk;

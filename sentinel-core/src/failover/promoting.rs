@@ -5,7 +5,7 @@ use crate::action::ActionKind;
 use crate::failover::plan::Plan;
 use crate::failover::sight::Sight;
 use crate::id::Member;
-use crate::ledger::Decision;
+use crate::ledger::{Decision, QuorumConfig};
 use crate::observation::{Facts, Link, Role, WriteQuorum};
 use crate::planted::Bug;
 use crate::position::{Offset, Position};
@@ -20,7 +20,7 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &Member, position: &Position) -> P
         return plan;
     };
     if let Some(reading) = sight.watch(instance).and_then(|watch| watch.reading()) {
-        if observed(sight, &reading.facts, target, position, config.k)
+        if observed(sight, &reading.facts, target, position, config)
             && let Some(now_at) = &reading.facts.position
         {
             plan.because(
@@ -85,13 +85,13 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &Member, position: &Position) -> P
     plan
 }
 
-/// The promotion happened: in the incarnation that was told, from the position that was told.
+/// The promotion happened: in the incarnation that was told, from the position that was told, with its write quorum.
 fn observed(
     sight: &Sight<'_>,
     facts: &Facts,
     target: &Member,
     position: &Position,
-    k: u32,
+    config: &QuorumConfig,
 ) -> bool {
     let acknowledged = || {
         let streaming = facts
@@ -99,9 +99,13 @@ fn observed(
             .iter()
             .filter(|replica| replica.link == Link::Streaming)
             .count();
-        streaming >= k as usize
+        streaming >= config.k as usize
     };
+    // One that is found promoted may still have the write quorum of an earlier order (rule S9).
+    let in_force = facts.write_quorum.as_ref() == Some(&config.write_quorum())
+        || sight.bugs.has(Bug::PromoteWithoutQuorum);
     facts.role == Role::Primary
+        && in_force
         && facts.incarnation == target.incarnation
         && facts
             .fork

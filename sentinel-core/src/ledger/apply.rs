@@ -251,14 +251,19 @@ impl ServiceState {
             Stage::Unadopted => return Err("no primary was adopted"),
             Stage::Freezing => return Err("a failover is freezing already"),
             Stage::Promoting { target, .. } => {
-                let again = self.told.get(&target.instance);
-                if again.is_none_or(|told| told.incarnation != target.incarnation) {
-                    let incarnation = target.incarnation.clone();
-                    let told = Told {
-                        incarnation,
-                        branches: BTreeMap::new(),
-                    };
-                    self.told.insert(target.instance.clone(), told);
+                let start = self.chain.last().map_or(Offset(0), |last| last.start);
+                let again = self.told.get_mut(&target.instance);
+                match again.filter(|told| told.incarnation == target.incarnation) {
+                    Some(told) => told.start = told.start.max(start),
+                    None => {
+                        let incarnation = target.incarnation.clone();
+                        let told = Told {
+                            incarnation,
+                            start,
+                            branches: BTreeMap::new(),
+                        };
+                        self.told.insert(target.instance.clone(), told);
+                    }
                 }
                 self.chain.give_up_unnamed();
             }

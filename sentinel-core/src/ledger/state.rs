@@ -56,6 +56,8 @@ pub struct ServiceState {
 pub struct Told {
     /// In which incarnation.
     pub incarnation: Incarnation,
+    /// How far it held the chain when it was told. If it has forked before that, what lay between was no whole record.
+    pub start: Offset,
     /// Lineages that it may have begun, each with the offset at which it left the chain. One that was
     /// told twice has left it by two lineages, of which only the first stems from the chain.
     pub branches: BTreeMap<Lineage, Offset>,

@@ -5,7 +5,7 @@
 //! the leader's own adapter does what can be done over the network. Whether an order is too old is judged by
 //! the agent's adapter, which keeps the highest token on disk; this file only carries orders and outcomes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::action::{Action, Hand, Outcome};
@@ -19,6 +19,10 @@ const REPORT_PACE: Duration = Duration::from_millis(500);
 
 /// An agent that has not been heard for so long gets no orders: two reports, and a little.
 const AGENT_PATIENCE: Duration = Duration::from_millis(1200);
+
+/// Reports from which an order's deadline may be counted: no leader uses one that it heard longer ago than that, and the
+/// deadline follows soon.
+const BEATS_KEPT: Duration = Duration::from_secs(5);
 
 /// How much later than its deadline an outcome may arrive.
 const OUTCOME_GRACE: Duration = Duration::from_millis(100);
@@ -36,11 +40,14 @@ pub(super) struct Agents {
     /// Who ordered what this node is carrying out for somebody else.
     orderers: BTreeMap<ActionId, NodeName>,
     reported_at: Option<Instant>,
+    /// This node's own reports of late: an order that names another one is of an earlier life, or too old.
+    beats: VecDeque<Instant>,
 }
 
 #[derive(Clone, Debug)]
 struct Claim {
     agent: NodeName,
+    beat: u64,
     heard: Instant,
     state: AgentState,
 }
@@ -72,7 +79,10 @@ impl Sentinel {
                 && claim.agent != self.settings.name
                 && now.since(claim.heard) <= AGENT_PATIENCE
         });
-        let Some(agent) = agent.map(|claim| claim.agent.clone()) else {
+        let Some(Claim {
+            agent, beat, heard, ..
+        }) = agent.cloned()
+        else {
             self.outputs.push_back(Output::Act(Box::new(action)));
             return;
         };
@@ -80,7 +90,8 @@ impl Sentinel {
             .set(Timer::Order(action.id), action.deadline + OUTCOME_GRACE);
         let order = OrderMessage {
             id: action.id,
-            within: action.deadline.since(now),
+            beat,
+            within: action.deadline.since(heard),
             service: action.service,
             instance: action.instance,
             token: action.token,
@@ -107,11 +118,17 @@ impl Sentinel {
     }
 
     /// A voter sends an order for an instance of ours.
-    pub(super) fn on_order(&mut self, now: Instant, from: NodeName, order: OrderMessage) {
+    pub(super) fn on_order(&mut self, from: NodeName, order: OrderMessage) {
         let key = (order.service.clone(), order.instance.clone());
         if !self.settings.voters.contains(&from) || !self.settings.agent_of.contains(&key) {
             let text = format!("this node is no agent of {}", order.instance);
             self.answer_order(from, order.id, Outcome::Refused(text));
+            return;
+        }
+        let beat = Instant::from_nanos(order.beat);
+        if !self.agents.beats.contains(&beat) {
+            let text = "the order was given before this agent started, or is too old";
+            self.answer_order(from, order.id, Outcome::Refused(text.into()));
             return;
         }
         self.agents.orderers.insert(order.id, from);
@@ -120,7 +137,7 @@ impl Sentinel {
             service: order.service,
             instance: order.instance,
             token: order.token,
-            deadline: now + order.within,
+            deadline: beat + order.within,
             kind: order.kind,
         })));
     }
@@ -178,7 +195,13 @@ impl Sentinel {
 
     fn report_agent(&mut self, now: Instant) {
         self.agents.reported_at = Some(now);
-        let mut report = AgentReport::default();
+        let beats = &mut self.agents.beats;
+        beats.retain(|beat| now.since(*beat) <= BEATS_KEPT);
+        beats.push_back(now);
+        let mut report = AgentReport {
+            beat: now.as_nanos(),
+            ..AgentReport::default()
+        };
         for (service, instance) in &self.settings.agent_of {
             let key = (service.clone(), instance.clone());
             let state = self.agents.own.get(&key).cloned().unwrap_or_default();
@@ -207,6 +230,7 @@ impl Sentinel {
                 let turned = before.is_some_and(|before| before.state.runs != state.runs);
                 let claim = Claim {
                     agent: from.clone(),
+                    beat: report.beat,
                     heard: now,
                     state,
                 };

@@ -247,3 +247,50 @@ fn a_new_leader_does_not_freeze_under_a_healthy_primary() {
         "a healthy primary was replaced"
     );
 }
+
+/// PostgreSQL freezes no primary. The target promotes, is lost before anybody saw it, and comes back as a primary, with
+/// all that was acknowledged; the other replica lags. It must be chosen again, from where it forked (S10, L7).
+#[test]
+fn a_told_primary_that_cannot_be_frozen_is_promoted_again() {
+    let mut world = stubborn_target_lost(0);
+    world.server(1).hung = false;
+    world.run(LONG);
+    let state = world.state();
+    assert_eq!(state.stage, Stage::Steady, "{:?}", world.report());
+    assert_eq!(state.answer.unwrap().primary, instance(1));
+    assert_eq!(world.server(2).upstream, Some(instance(1)));
+    let config = state.configs[0].write_quorum();
+    assert_eq!(world.server(1).quorum, Some(config), "the last in force");
+}
+
+/// The same, and what it had received last was a piece of a record: it forked below the floor that it had become.
+#[test]
+fn a_told_primary_counts_although_it_forked_below_the_floor() {
+    let mut world = stubborn_target_lost(4);
+    assert_eq!(world.state().floor.0, 100);
+    world.server(1).hung = false;
+    world.run(LONG);
+    let state = world.state();
+    assert_eq!(state.stage, Stage::Steady, "{:?}", world.report());
+    assert_eq!(state.answer.unwrap().primary, instance(1));
+    assert_eq!(state.floor.0, 96);
+}
+
+fn stubborn_target_lost(torn: u64) -> World {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    for n in 0..3 {
+        world.server(n).stubborn = true;
+    }
+    world.server(1).torn = torn;
+    let server = world.server(2);
+    (server.lagging, server.offset) = (true, 90);
+    world.server(1).hang_on = Some("promote");
+    world.server(0).alive = false;
+    world.until("told", |world| !world.state().told.is_empty());
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.state().stage, Stage::Freezing, "the rest is behind");
+    world.server(1).hang_on = None;
+    world.server(2).lagging = false;
+    world
+}

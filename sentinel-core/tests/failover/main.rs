@@ -1,6 +1,7 @@
 //! Scripts of the whole machine, one path each, in a world without chance.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod agents;
 mod holes;
 mod world;
 

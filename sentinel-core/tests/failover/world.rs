@@ -41,6 +41,10 @@ pub(crate) struct Server {
     pub(crate) lagging: bool,
     /// It carries out this order, and hangs before it answers.
     pub(crate) hang_on: Option<&'static str>,
+    /// It cannot be frozen as a primary.
+    pub(crate) stubborn: bool,
+    /// So many bytes of what it received last are no whole record.
+    pub(crate) torn: u64,
 }
 
 pub(crate) struct World {
@@ -125,6 +129,8 @@ impl World {
             orders: Vec::new(),
             lagging: false,
             hang_on: None,
+            stubborn: false,
+            torn: 0,
         };
         let servers = (0..=replicas).map(|n| (instance(n), server(n))).collect();
         Self {
@@ -450,6 +456,9 @@ impl World {
         let server = self.servers.get_mut(&real).unwrap();
         server.orders.push(action.kind.word());
         match &action.kind {
+            ActionKind::Freeze if server.primary && server.stubborn => {
+                return Outcome::Refused("a primary cannot be frozen".into());
+            }
             ActionKind::Freeze => {
                 server.primary = false;
                 server.upstream = None;
@@ -477,8 +486,12 @@ impl World {
                 {
                     return Outcome::Refused("another incarnation".into());
                 }
-                assert_eq!(position.offset, Offset(server.offset));
                 server.quorum = Some(quorum.clone());
+                if server.primary && server.stubborn {
+                    return Outcome::Done(Box::new(self.facts(&action.instance)));
+                }
+                assert_eq!(position.offset, Offset(server.offset));
+                server.offset -= std::mem::take(&mut server.torn);
                 server.primary = true;
                 server.fork = Some((server.lineage, server.offset));
                 server.lineage = fresh;
