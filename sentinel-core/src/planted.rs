@@ -48,6 +48,17 @@ pub enum Bug {
     AcceptLowerToken,
     /// A freeze is not persisted by the server (simulated instances honour this).
     FreezeNotPersisted,
+    /// S9: the write quorum is put in force on a target after its promotion (simulated instances honour this).
+    QuorumAfterPromote,
+    /// S16: a standby that has just started is believed the position up to which it has replayed (simulated instances
+    /// honour this).
+    UnderstatedPosition,
+    /// A standby is re-pointed without comparing the histories (simulated instances honour this).
+    RepointUnchecked,
+    /// S12: an instance that was told to promote and may bear the name of another's history is not rebuilt.
+    RepointTold,
+    /// A new branch is taken to begin where its primary was frozen, not where it says that it begins.
+    ForkFromFreeze,
 }
 
 /// The bugs planted in one node.

@@ -19,12 +19,24 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap())
 }
 
-/// Every fourth seed is a stormy one; `SIM_STORMY=1` makes all of them so.
+/// Two in four seeds have servers of PostgreSQL's shape, and one of either shape is a stormy one; `SIM_STORMY=1` makes
+/// all of them so, `SIM_SHAPE=redis` or `postgres` gives all of them one shape.
 fn drawn(seed: u64) -> Settings {
-    if seed.is_multiple_of(4) || std::env::var("SIM_STORMY").is_ok() {
+    let stormy = seed % 4 < 2 || std::env::var("SIM_STORMY").is_ok();
+    let settings = if stormy {
         Settings::stormy(seed)
     } else {
         Settings::drawn(seed)
+    };
+    let postgres = match std::env::var("SIM_SHAPE").as_deref() {
+        Ok("redis") => false,
+        Ok("postgres") => true,
+        Ok(_) | Err(_) => false,
+    };
+    if postgres {
+        settings.postgres()
+    } else {
+        settings
     }
 }
 

@@ -13,6 +13,7 @@ use sentinel_core::planted::Bug;
 use sentinel_core::sentinel::Input;
 use sentinel_core::time::{Deadline, Instant};
 
+use super::agent::Via;
 use super::event::{AdminEvent, Event, Reply, Request, RequestId};
 use super::instance::Process;
 use super::network::Place;
@@ -291,19 +292,30 @@ impl World {
                     return;
                 }
                 let reply = match request {
-                    Request::Probe => {
-                        Reply::Facts(Box::new(self.instances[instance].facts(&self.addresses)))
+                    _ if self.is_postgres() && !self.is_ready(instance) => {
+                        Some(Reply::Rejected("the database system is starting up"))
+                    }
+                    Request::Probe => Some(Reply::Facts(self.read_facts(instance))),
+                    Request::Action(action) if self.is_postgres() => {
+                        if !self.has(Bug::NoConnectionClosing) {
+                            self.close_others(instance, Some(number));
+                        }
+                        let outcome =
+                            self.carry_out_sql(instance, Via::Connection(number), &action);
+                        outcome.map(Reply::Outcome)
                     }
                     Request::Action(action) => {
-                        Reply::Outcome(self.execute(instance, number, &action))
+                        Some(Reply::Outcome(self.execute(instance, number, &action)))
                     }
                 };
-                self.answer(number, id, reply);
+                if let Some(reply) = reply {
+                    self.answer(number, id, reply);
+                }
             }
         }
     }
 
-    fn answer(&mut self, number: u64, id: RequestId, reply: Reply) {
+    pub(super) fn answer(&mut self, number: u64, id: RequestId, reply: Reply) {
         let now = self.now();
         let delay = self.network.segment();
         let Some(connection) = self.connections.get_mut(&number) else {
@@ -384,6 +396,14 @@ impl World {
                 });
                 Input::Acted { id, outcome }
             }
+            (RequestId::Probe(id), Reply::Rejected(text)) => Input::Probed {
+                id,
+                observation: Observation::Failure(ProbeFailure::Rejected(text.to_owned())),
+            },
+            (RequestId::Action(id), Reply::Rejected(text)) => Input::Acted {
+                id,
+                outcome: Outcome::Refused(text.to_owned()),
+            },
             (RequestId::Probe(_), Reply::Outcome(_)) | (RequestId::Action(_), Reply::Facts(_)) => {
                 unreachable!("a reply is of the kind of its request")
             }

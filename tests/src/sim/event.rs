@@ -33,6 +33,8 @@ pub enum Event {
     Replication(ReplicationEvent),
     /// Traffic between a guard and a server.
     Guard(GuardEvent),
+    /// What only servers of PostgreSQL's shape and their agents do.
+    Postgres(PostgresEvent),
     /// The nemesis' next fault.
     Trouble,
     /// A fault ends.
@@ -64,6 +66,8 @@ pub enum Reply {
     Facts(Box<Facts>),
     /// What came of the action.
     Outcome(Outcome),
+    /// It answers, and not in a way that can be used.
+    Rejected(&'static str),
 }
 
 /// One administrative connection is one number; each event is at one of its ends.
@@ -126,6 +130,44 @@ pub enum ReplicationEvent {
     },
 }
 
+/// What servers of PostgreSQL's shape and their agents do in time.
+#[derive(Debug)]
+pub enum PostgresEvent {
+    /// At a node: its agent is ordered something.
+    Act {
+        node: usize,
+        life: u32,
+        action: Box<Action>,
+    },
+    /// At a node: its agent reports what came of an order.
+    Acted {
+        node: usize,
+        life: u32,
+        id: ActionId,
+        outcome: Outcome,
+    },
+    /// At a node: its agent sees the server's process begin or end.
+    Note {
+        node: usize,
+        life: u32,
+        instance: usize,
+    },
+    /// An order that goes on is to be answered before its deadline.
+    AnswerDue { id: ActionId },
+    /// At the server: a promotion is over.
+    Promoted { instance: usize, number: u64 },
+    /// At the server: it looks whether everybody has its last record.
+    Stopping {
+        instance: usize,
+        starts: u32,
+        looks: u32,
+    },
+    /// On the server's host: a rewind or a copy is over.
+    Job { instance: usize, number: u64 },
+    /// A person comes by.
+    Hand,
+}
+
 /// A guard's connection is (guard, number).
 #[derive(Debug)]
 pub enum GuardEvent {
@@ -178,6 +220,7 @@ impl Event {
             Self::Admin(event) => event.place(),
             Self::Replication(event) => Some(Place::Instance(event.instance())),
             Self::Guard(event) => event.place(),
+            Self::Postgres(event) => event.place(),
             Self::Trouble | Self::Undo(_) => None,
         }
     }
@@ -193,6 +236,7 @@ impl Event {
             Self::Admin(event) => event.digest(),
             Self::Replication(event) => event.digest(),
             Self::Guard(event) => event.digest(),
+            Self::Postgres(event) => event.digest(),
             Self::Trouble => [40, 0, 0],
             Self::Undo(_) => [41, 0, 0],
         }
@@ -265,6 +309,35 @@ impl ReplicationEvent {
             Self::SyncDone { link, log, .. } => [24, *link, log.len() as u64],
             Self::Lost { replica, link } => [25, *replica as u64, *link],
             Self::Gone { upstream, link, .. } => [26, *upstream as u64, *link],
+        }
+    }
+}
+
+impl PostgresEvent {
+    fn place(&self) -> Option<Place> {
+        match self {
+            Self::Act { node, .. } | Self::Acted { node, .. } | Self::Note { node, .. } => {
+                Some(Place::Node(*node))
+            }
+            Self::Promoted { instance, .. } | Self::Stopping { instance, .. } => {
+                Some(Place::Instance(*instance))
+            }
+            Self::AnswerDue { .. } | Self::Job { .. } | Self::Hand => None,
+        }
+    }
+
+    fn digest(&self) -> [u64; 3] {
+        match self {
+            Self::Act { node, action, .. } => [50, *node as u64, action.id.sequence],
+            Self::Acted { node, id, .. } => [51, *node as u64, id.sequence],
+            Self::Note { node, instance, .. } => [52, *node as u64, *instance as u64],
+            Self::AnswerDue { id } => [53, id.sequence, 0],
+            Self::Promoted { instance, number } => [54, *instance as u64, *number],
+            Self::Stopping {
+                instance, looks, ..
+            } => [55, *instance as u64, u64::from(*looks)],
+            Self::Job { instance, number } => [56, *instance as u64, *number],
+            Self::Hand => [57, 0, 0],
         }
     }
 }

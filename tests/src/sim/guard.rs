@@ -8,13 +8,12 @@ use std::collections::BTreeSet;
 
 use sentinel_core::id::Incarnation;
 use sentinel_core::observation::WriteQuorum;
-use sentinel_core::planted::Bug;
 use sentinel_core::position::Lineage;
 use sentinel_core::time::Instant;
 
 use super::event::{Event, GuardEvent};
 use super::history::Write;
-use super::instance::{Downstream, Duty, GuardConnection, Process};
+use super::instance::{Duty, GuardConnection};
 use super::invariant::Happening;
 use super::network::Place;
 use super::settings::service_name;
@@ -53,21 +52,8 @@ enum Line {
     },
 }
 
-/// A write that a primary took, for which replicas are awaited.
-#[derive(Debug)]
-pub struct Waiter {
-    /// At which server.
-    pub instance: usize,
-    connection: GuardConnection,
-    value: u64,
-    offset: u64,
-}
-
 /// After so long a guard gives a connection or a write up.
 const PATIENCE_MILLIS: u64 = 1_000;
-
-/// How long a server waits for replicas before it answers with a shortfall.
-const WAIT_MILLIS: u64 = 400;
 
 impl World {
     pub(super) fn on_guard(&mut self, event: GuardEvent) {
@@ -177,7 +163,7 @@ impl World {
         }
     }
 
-    fn send_guard(&mut self, guard: usize, instance: usize, event: GuardEvent) {
+    pub(super) fn send_guard(&mut self, guard: usize, instance: usize, event: GuardEvent) {
         if self
             .network
             .open(Place::Instance(instance), Place::Guard(guard))
@@ -188,9 +174,11 @@ impl World {
     }
 
     fn on_guard_open(&mut self, guard: usize, number: u64, instance: usize) {
+        let stopping = self.instances[instance].postgres.stopping;
+        let ready = self.is_ready(instance) && !stopping;
         let server = &mut self.instances[instance];
         let quorum = match server.duty {
-            Duty::Primary if server.process == Process::Running => server.quorum.clone(),
+            Duty::Primary if ready => server.quorum.clone(),
             Duty::Primary | Duty::Follow(_) | Duty::Frozen => None,
         };
         let promise = quorum.map(|quorum| {
@@ -259,71 +247,8 @@ impl World {
         self.send_server(guard, instance, event);
     }
 
-    fn on_write(&mut self, connection: GuardConnection, instance: usize, value: u64) {
-        let server = &mut self.instances[instance];
-        if server.process != Process::Running || !server.guards.contains(&connection) {
-            return;
-        }
-        let streaming = server.downstream.values().filter(|d| d.streaming).count();
-        let wanted = server.quorum.as_ref().map_or(0, |quorum| quorum.k as usize);
-        if streaming < wanted {
-            self.reply(connection, instance, value, None);
-            return;
-        }
-        server.log.push(value);
-        let offset = server.offset();
-        self.waiters.push(Waiter {
-            instance,
-            connection,
-            value,
-            offset,
-        });
-        self.push_all(instance);
-        // A server whose write quorum is nobody acknowledges alone.
-        self.settle(instance);
-        let patience = std::time::Duration::from_millis(WAIT_MILLIS);
-        let event = GuardEvent::WaitEnd { instance, value };
-        self.schedule.after(patience, Event::Guard(event));
-    }
-
-    fn on_wait_end(&mut self, instance: usize, value: u64) {
-        let waits = |w: &Waiter| w.instance == instance && w.value == value;
-        if let Some(index) = self.waiters.iter().position(waits) {
-            let waiter = self.waiters.remove(index);
-            self.reply(waiter.connection, instance, value, None);
-        }
-    }
-
-    /// Answers every write of a server that enough members hold.
-    pub(super) fn settle(&mut self, instance: usize) {
-        let mut index = 0;
-        while index < self.waiters.len() {
-            let waiter = &self.waiters[index];
-            if waiter.instance == instance && self.is_acknowledged(waiter) {
-                let waiter = self.waiters.remove(index);
-                let offset = Some(waiter.offset);
-                self.reply(waiter.connection, instance, waiter.value, offset);
-            } else {
-                index += 1;
-            }
-        }
-    }
-
-    fn is_acknowledged(&self, waiter: &Waiter) -> bool {
-        let server = &self.instances[waiter.instance];
-        let Some(quorum) = self.quorum_of(waiter.connection) else {
-            return false;
-        };
-        let anonymous = self.has(Bug::AnonymousCount);
-        let counts = |(replica, seen): &(&usize, &Downstream)| {
-            let named = quorum.members.contains(&self.addresses[**replica]);
-            seen.streaming && seen.acknowledged >= waiter.offset && (named || anonymous)
-        };
-        server.downstream.iter().filter(counts).count() >= quorum.k as usize
-    }
-
     /// The write quorum that a guard read when it connected.
-    fn quorum_of(&self, connection: GuardConnection) -> Option<&WriteQuorum> {
+    pub(super) fn quorum_of(&self, connection: GuardConnection) -> Option<&WriteQuorum> {
         let guard = &self.guards[connection.guard];
         match &guard.line {
             Line::Open { promise, .. } if guard.number == connection.number => {
@@ -331,23 +256,6 @@ impl World {
             }
             Line::Open { .. } | Line::Opening { .. } | Line::Idle => None,
         }
-    }
-
-    fn reply(
-        &mut self,
-        connection: GuardConnection,
-        instance: usize,
-        value: u64,
-        offset: Option<u64>,
-    ) {
-        let event = GuardEvent::Written {
-            guard: connection.guard,
-            number: connection.number,
-            instance,
-            value,
-            offset,
-        };
-        self.send_guard(connection.guard, instance, event);
     }
 
     fn on_written(

@@ -48,6 +48,8 @@ pub struct Totals {
     pub memory_losses: u64,
     /// Full syncs begun.
     pub full_syncs: u64,
+    /// Rewinds and copies begun.
+    pub rewinds: u64,
 }
 
 impl Totals {
@@ -64,5 +66,6 @@ impl Totals {
         self.unknown += other.unknown;
         self.memory_losses += other.memory_losses;
         self.full_syncs += other.full_syncs;
+        self.rewinds += other.rewinds;
     }
 }

@@ -1,8 +1,8 @@
-//! A simulated database server with the semantics of Redis: roles, lineages, resyncs, restarts.
+//! A simulated database server: roles, lineages, resyncs, restarts; of Redis's shape, or of PostgreSQL's.
 //!
 //! Knows its own data and settings and what it last heard from its replicas. Does not know the
-//! network, nor whether it ought to be primary. One write is one byte of history, and the log is the
-//! data: the offset of a write is its place in the log, in every lineage that has it.
+//! network, nor whether it ought to be primary. The log is the data: the offset of a write is the place in the
+//! log at which its record ends, in every lineage that has it. What only PostgreSQL has is in `postgres.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,9 @@ use sentinel_core::observation::{
     Facts, Link, Persistable, ReplicaLink, RestartGuard, Role, Upstream, WriteQuorum, Writes,
 };
 use sentinel_core::position::{Lineage, Offset, Position};
+
+use super::postgres::{Postgres, last_byte};
+use super::settings::Shape;
 
 /// The process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,8 @@ pub struct Saved {
     pub duty: Duty,
     /// The write quorum.
     pub quorum: Option<WriteQuorum>,
+    /// Whether it was told to refuse writes; PostgreSQL's shape only.
+    pub writes: Writes,
 }
 
 /// One server.
@@ -84,6 +89,8 @@ pub struct Instance {
     pub id: InstanceId,
     /// Its index in the world.
     pub index: usize,
+    /// Which engine's semantics it has.
+    pub shape: Shape,
     /// The process.
     pub process: Process,
     /// How often it was started.
@@ -118,6 +125,8 @@ pub struct Instance {
     pub sync_delay_ms: u64,
     /// Highest token executed, as an agent would keep it durably.
     pub token: Token,
+    /// What only PostgreSQL's shape has.
+    pub postgres: Postgres,
 }
 
 /// Where the instance of this index listens.
@@ -136,10 +145,15 @@ impl Instance {
         Self {
             id: address(index),
             index,
+            shape: Shape::Redis,
             process: Process::Running,
             starts: 1,
             duty,
-            saved: Saved { duty, quorum: None },
+            saved: Saved {
+                duty,
+                quorum: None,
+                writes: Writes::Taken,
+            },
             log: Vec::new(),
             lineage,
             parent: None,
@@ -153,12 +167,18 @@ impl Instance {
             priority: 100,
             sync_delay_ms,
             token: Token::default(),
+            postgres: Postgres::default(),
         }
     }
 
-    /// This life of it.
+    /// This life of it: ends with the process, or with the data folder.
     pub fn incarnation(&self) -> Incarnation {
-        Incarnation::new(format!("{}#{}", self.index, self.starts))
+        match self.shape {
+            Shape::Redis => Incarnation::new(format!("{}#{}", self.index, self.starts)),
+            Shape::Postgres => {
+                Incarnation::new(format!("{}.{}", self.index, self.postgres.rebuilds))
+            }
+        }
     }
 
     /// Bytes of history that it holds.
@@ -177,15 +197,16 @@ impl Instance {
     /// Whether it holds this write.
     pub fn holds(&self, write: &super::history::Write) -> bool {
         let index = usize::try_from(write.offset).expect("few writes");
-        index > 0 && self.log.get(index - 1) == Some(&write.value)
+        index > 0 && self.log.get(index - 1) == Some(&last_byte(write.value))
     }
 
     /// Whether a replica may connect to it now.
     pub fn serves(&self) -> bool {
-        let connected = match self.duty {
-            Duty::Primary => true,
-            Duty::Follow(_) => self.feed == Feed::Streaming,
-            Duty::Frozen => false,
+        let connected = match (self.shape, self.duty) {
+            (Shape::Redis | Shape::Postgres, Duty::Primary) => true,
+            (Shape::Redis, Duty::Follow(_)) => self.feed == Feed::Streaming,
+            (Shape::Redis, Duty::Frozen) => false,
+            (Shape::Postgres, Duty::Follow(_) | Duty::Frozen) => true,
         };
         self.process == Process::Running && self.whole && connected
     }
@@ -223,6 +244,7 @@ impl Instance {
         self.guards.clear();
         self.feed = Feed::Broken;
         self.link += 1;
+        self.postgres.promoting = None;
     }
 
     /// The process starts again with the oldest so many writes.
@@ -270,7 +292,7 @@ impl Instance {
         let follow = |upstream| Role::Replica { upstream, link };
         Facts {
             incarnation: self.incarnation(),
-            server: self.incarnation().as_str().into(),
+            server: format!("{}#{}", self.index, self.starts).as_str().into(),
             role: match self.duty {
                 Duty::Primary => Role::Primary,
                 Duty::Follow(upstream) => follow(Upstream::Instance(others[upstream].clone())),
@@ -279,13 +301,19 @@ impl Instance {
             position: self.position(),
             fork: self.parent.clone(),
             synced: self.whole && self.feed != Feed::Syncing,
-            holds_data: !self.log.is_empty(),
+            holds_data: self.shape == Shape::Postgres || !self.log.is_empty(),
             persistable: Persistable::Yes,
             priority: self.priority,
             write_quorum: self.quorum.clone(),
             replicas: self.replica_links(others),
-            restart_guard: RestartGuard::Delay(self.sync_delay_ms),
-            writes: Writes::Itself,
+            restart_guard: match self.shape {
+                Shape::Redis => RestartGuard::Delay(self.sync_delay_ms),
+                Shape::Postgres => RestartGuard::Unneeded,
+            },
+            writes: match self.shape {
+                Shape::Redis => Writes::Itself,
+                Shape::Postgres => self.postgres.writes,
+            },
         }
     }
 

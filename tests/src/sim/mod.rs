@@ -4,8 +4,10 @@
 //! guards, and the faults of all of them. What must hold meanwhile is in [`invariant`], one file each.
 
 pub mod admin;
+pub mod agent;
 pub mod budget;
 pub mod chance;
+pub mod commit;
 pub mod disk;
 pub mod event;
 pub mod guard;
@@ -16,10 +18,13 @@ pub mod nemesis;
 pub mod network;
 pub mod node;
 pub mod orders;
+pub mod postgres;
 pub mod replication;
 pub mod run;
 pub mod schedule;
 pub mod script;
 pub mod settings;
+pub mod sql_orders;
+pub mod standby;
 pub mod trace;
 pub mod world;

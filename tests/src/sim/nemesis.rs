@@ -140,21 +140,31 @@ impl World {
                 }
             }
             Kind::Flapping => self.flap(),
-            Kind::Weather => {
-                let weather = Weather {
-                    loss_percent: self.nemesis.chance.below(30),
-                    doubled_percent: self.nemesis.chance.below(20),
-                    delay_micros_max: 1_000 + self.nemesis.chance.below(99_000),
-                };
-                self.totals.faults += 1;
-                self.network.set_weather(weather);
-                self.undo_after((500, 8_000), Undo::Clear);
+            Kind::Weather => self.worsen_weather(),
+            Kind::SlowReplay => {
+                let i = self.drawn_instance();
+                if self.is_postgres() && self.is_standby(i) {
+                    self.totals.faults += 1;
+                    let lag = self.nemesis.chance.millis(200, 5_000);
+                    self.slow_replay(i, lag);
+                }
             }
             Kind::Backlog => {
                 let i = self.primary_index();
                 self.instances[i].backlog_start = self.instances[i].offset();
             }
         }
+    }
+
+    fn worsen_weather(&mut self) {
+        let weather = Weather {
+            loss_percent: self.nemesis.chance.below(30),
+            doubled_percent: self.nemesis.chance.below(20),
+            delay_micros_max: 1_000 + self.nemesis.chance.below(99_000),
+        };
+        self.totals.faults += 1;
+        self.network.set_weather(weather);
+        self.undo_after((500, 8_000), Undo::Clear);
     }
 
     fn break_node(&mut self) {
@@ -171,6 +181,9 @@ impl World {
 
     fn break_instance(&mut self) {
         let i = self.drawn_instance();
+        if self.is_postgres() {
+            return self.break_server(i);
+        }
         if !self.may_lose_memory() {
             return;
         }
@@ -191,6 +204,22 @@ impl World {
             self.kill_instance(i);
             self.undo_after((3_000, 15_000), undo);
         }
+    }
+
+    /// Nothing flushed is lost, so that any number of servers may die.
+    fn break_server(&mut self, i: usize) {
+        if self.instances[i].process == Process::Dead {
+            return;
+        }
+        let kept = u64::MAX;
+        let undo = Undo::RestartInstance { instance: i, kept };
+        self.kill_instance(i);
+        let millis = if self.nemesis.chance.percent(40) {
+            (50, 1_500)
+        } else {
+            (3_000, 15_000)
+        };
+        self.undo_after(millis, undo);
     }
 
     fn drawn_instance(&mut self) -> usize {
@@ -272,6 +301,13 @@ impl World {
             }
             Undo::ResumeNode(n) => self.resume_node(n),
             Undo::ResumeInstance(i) => self.resume_instance(i),
+            Undo::RestartInstance { instance, kept } if self.is_postgres() => {
+                if self.restart_server(instance) {
+                    let undo = Undo::RestartInstance { instance, kept };
+                    let again = Duration::from_secs(1);
+                    self.schedule.after(again, Event::Undo(undo));
+                }
+            }
             Undo::RestartInstance { instance, kept } => {
                 let calm = self.now() < self.nemesis.calm_until;
                 if calm || self.may_restart(instance) {

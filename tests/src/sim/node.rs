@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sentinel_core::config::{NodeRole, NodeSettings, Timing};
 use sentinel_core::discovery::{Announced, View};
-use sentinel_core::id::NodeName;
+use sentinel_core::id::{ActionId, NodeName};
 use sentinel_core::peer::{PeerMessage, Persist};
 use sentinel_core::planted::Bugs;
 use sentinel_core::sentinel::{Input, Output, Sentinel};
@@ -54,6 +54,8 @@ pub struct Node {
     pub slots: BTreeMap<usize, u64>,
     /// Of every peer, when the newest message that was handled had been sent.
     pub heard: BTreeMap<usize, Instant>,
+    /// Orders that came from peers, for this node's agent.
+    pub carried: BTreeSet<ActionId>,
     machine: Option<Sentinel>,
     clock_ahead: Duration,
     paused: bool,
@@ -80,7 +82,7 @@ impl Node {
     ) -> Self {
         let settings = NodeSettings {
             cluster: "sim".into(),
-            agent_of: Default::default(),
+            agent_of: settings.claims(index),
             name: Self::name_of(index),
             role: NodeRole::Voter,
             voters: voters.clone(),
@@ -96,6 +98,7 @@ impl Node {
             pending: BTreeMap::new(),
             slots: BTreeMap::new(),
             heard: BTreeMap::new(),
+            carried: BTreeSet::new(),
             machine: None,
             clock_ahead: chance.millis(1, 1_000_000),
             paused: false,
@@ -177,6 +180,7 @@ impl World {
         }
         self.drain(n);
         self.drive(n);
+        self.take_up_agent(n);
     }
 
     fn introduce(&mut self, n: usize, peer: usize) {
@@ -203,6 +207,7 @@ impl World {
         node.outbox.clear();
         node.pending.clear();
         node.heard.clear();
+        node.carried.clear();
         node.wake_at = None;
         node.shown = None;
         node.view = None;
@@ -211,6 +216,7 @@ impl World {
             self.close_client(connection);
         }
         self.forget(Place::Node(n));
+        self.break_off_job(n);
         self.trace
             .line(self.schedule.now(), || format!("s{} crashes", n + 1));
     }
@@ -301,6 +307,11 @@ impl World {
                 let heard = node.heard.entry(from).or_insert(sent);
                 *heard = sent.max(*heard);
             }
+            if let Input::Received { message, .. } = &arrived.input
+                && let PeerMessage::Order(order) = message.as_ref()
+            {
+                node.carried.insert(order.id);
+            }
             machine.handle(now, arrived.input);
             self.drain(n);
         }
@@ -361,10 +372,16 @@ impl World {
                         action.kind
                     )
                 });
-                self.tell(&Happening::Ordered {
-                    node: n,
-                    action: &action,
-                });
+                // What another node ordered of this one's agent was looked at when it was sent.
+                if !self.nodes[n].carried.remove(&action.id) {
+                    self.tell(&Happening::Ordered {
+                        node: n,
+                        action: &action,
+                    });
+                }
+                if self.agent_of(instance) == Some(n) {
+                    return self.ask_agent(n, action);
+                }
                 let (id, deadline) = (RequestId::Action(action.id), action.deadline);
                 self.ask(n, instance, id, Request::Action(action), deadline);
             }

@@ -14,19 +14,13 @@ use sentinel_core::position::Position;
 
 use super::event::{GuardEvent, ReplicationEvent};
 use super::instance::{Downstream, Duty, Feed, Process};
-use super::invariant::{Happening, Was};
+use super::invariant::Happening;
 use super::world::World;
 
 impl World {
     /// Carries an action out on a server that runs.
     pub(super) fn carry_out_order(&mut self, i: usize, action: &Action) -> Outcome {
-        let instance = &self.instances[i];
-        let was = Was {
-            duty: instance.duty,
-            whole: instance.whole,
-            incarnation: instance.incarnation(),
-            position: instance.position(),
-        };
+        let was = self.was(i);
         let result = match &action.kind {
             ActionKind::Freeze => self.turn(i, Duty::Frozen),
             ActionKind::Unfreeze { primary }
@@ -45,16 +39,8 @@ impl World {
             | ActionKind::RefuseWrites
             | ActionKind::AcceptWrites => Err("not simulated".to_owned()),
         };
-        self.trace.line(self.schedule.now(), || {
-            let done = result.as_ref().err().map_or("executes", String::as_str);
-            let at = self.instances[i].position();
-            format!(
-                "{} at {at:?}: {done} {} {}",
-                self.addresses[i],
-                action.token,
-                action.kind.word()
-            )
-        });
+        let done = result.as_ref().err().map_or("executes", String::as_str);
+        self.trace_order(i, action, done);
         match result {
             Err(why) => Outcome::Refused(why),
             Ok(()) => {
@@ -124,7 +110,7 @@ impl World {
     }
 
     /// Changes whom a server receives from. A server told what it does already goes on undisturbed.
-    fn turn(&mut self, i: usize, duty: Duty) -> Result<(), String> {
+    pub(super) fn turn(&mut self, i: usize, duty: Duty) -> Result<(), String> {
         self.cut_guards(i);
         if self.instances[i].duty == duty {
             return Ok(());
@@ -204,6 +190,8 @@ impl World {
         self.drop_downstream(i);
         self.close_others(i, None);
         self.instances[i].die();
+        self.awaited.retain(|it| it.instance != i);
+        self.note_process(i);
         self.trace.line(self.schedule.now(), || {
             format!("{} dies", self.addresses[i])
         });
@@ -212,6 +200,10 @@ impl World {
     /// A server starts with what its disk kept: the oldest so many writes.
     pub fn restart_instance(&mut self, i: usize, kept: u64) {
         if self.instances[i].process != Process::Dead {
+            return;
+        }
+        if self.is_postgres() {
+            self.start_server(i);
             return;
         }
         let fresh = self.fresh_lineage();

@@ -3,6 +3,8 @@
 //! A link is one number at both ends; what belongs to an older link comes to nothing. A cut delays what
 //! is under way and loses nothing; a full sync takes the replica's data at its beginning, as Redis does.
 
+use std::time::Duration;
+
 use sentinel_core::position::Lineage;
 
 use super::event::ReplicationEvent;
@@ -76,6 +78,9 @@ impl World {
             self.replicate(delay, ReplicationEvent::Connect { replica, link });
             return;
         }
+        if self.is_postgres() {
+            return self.on_standby_connect(replica, upstream, link);
+        }
         let continues = self.instances[upstream].continues(&self.instances[replica]);
         let seen = Downstream {
             link,
@@ -94,7 +99,7 @@ impl World {
             self.go_on(replica, upstream, link);
         } else {
             self.instances[replica].feed = Feed::Syncing;
-            let delay = std::time::Duration::from_millis(self.instances[upstream].sync_delay_ms);
+            let delay = Duration::from_millis(self.instances[upstream].sync_delay_ms);
             self.replicate(delay, ReplicationEvent::SyncBegin { replica, link });
         }
     }
@@ -122,7 +127,11 @@ impl World {
 
     /// Sends the history up to an offset down a link.
     pub(super) fn push(&mut self, replica: usize, link: u64, upto: u64) {
-        let delay = self.network.segment();
+        self.push_late(replica, link, upto, Duration::ZERO);
+    }
+
+    fn push_late(&mut self, replica: usize, link: u64, upto: u64, pause: Duration) {
+        let delay = self.network.segment() + pause;
         self.replicate(
             delay,
             ReplicationEvent::Data {
@@ -136,6 +145,11 @@ impl World {
     /// Sends what is new to every streaming replica.
     pub(super) fn push_all(&mut self, upstream: usize) {
         let upto = self.instances[upstream].offset();
+        self.push_upto(upstream, upto, Duration::ZERO);
+    }
+
+    /// Sends the history up to an offset to every streaming replica, after a while.
+    pub(super) fn push_upto(&mut self, upstream: usize, upto: u64, pause: Duration) {
         let streaming: Vec<(usize, u64)> = self.instances[upstream]
             .downstream
             .iter()
@@ -143,11 +157,11 @@ impl World {
             .map(|(replica, seen)| (*replica, seen.link))
             .collect();
         for (replica, link) in streaming {
-            self.push(replica, link, upto);
+            self.push_late(replica, link, upto, pause);
         }
     }
 
-    fn acknowledge(&mut self, replica: usize, upstream: usize, link: u64, offset: u64) {
+    pub(super) fn acknowledge(&mut self, replica: usize, upstream: usize, link: u64, offset: u64) {
         let delay = self.network.segment();
         self.replicate(
             delay,

@@ -262,6 +262,18 @@ impl World {
                 i.downstream,
                 i.quorum
             );
+            if self.is_postgres() {
+                let host = &self.hosts[i.index];
+                text += &format!(
+                    " whole {} writes {:?} promoting {:?} agent {:?} {} {:?}",
+                    i.whole,
+                    i.postgres.writes,
+                    i.postgres.promoting,
+                    self.agent_of(i.index),
+                    host.token,
+                    host.job
+                );
+            }
         }
         for (n, node) in self.nodes.iter().enumerate() {
             text += &format!(

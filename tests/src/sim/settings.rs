@@ -3,14 +3,25 @@
 //! [`Settings::drawn`] makes them from a seed, each run with its own subset of faults and odd
 //! constants, because uniform faults reach few corners.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sentinel_core::config::ServiceSettings;
-use sentinel_core::id::ServiceName;
+use sentinel_core::id::{InstanceId, ServiceName};
 use sentinel_core::planted::Bug;
 
 use super::chance::Chance;
 use super::trace::Text;
+
+/// Whose semantics the service's servers have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// Memory, replication ids, partial and full resyncs; writes are acknowledged by guards.
+    #[default]
+    Redis,
+    /// Flushes that survive, timelines, replay, rewinds; writes are acknowledged by the primary itself.
+    Postgres,
+}
 
 /// What keeps a late order of a deposed leader from taking effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +57,14 @@ pub enum Kind {
     Weather,
     /// The primary's backlog is gone: whoever reconnects needs a full sync.
     Backlog,
+    /// A standby's replay falls behind what it receives, so that its promotion is slow.
+    SlowReplay,
 }
 
-/// All kinds.
+/// Kinds that only PostgreSQL's shape knows.
+pub const POSTGRES_KINDS: [Kind; 1] = [Kind::SlowReplay];
+
+/// All kinds that every shape knows.
 pub const KINDS: [Kind; 11] = [
     Kind::NodeCrash,
     Kind::NodePause,
@@ -68,6 +84,10 @@ pub const KINDS: [Kind; 11] = [
 pub struct Settings {
     /// The seed.
     pub seed: u64,
+    /// Whose semantics the servers have.
+    pub shape: Shape,
+    /// How many servers have an agent: the first ones, each on the node of its own number.
+    pub agents: usize,
     /// Voters.
     pub voters: usize,
     /// Database servers; the first one begins as primary.
@@ -104,6 +124,8 @@ impl Settings {
     pub fn quiet(seed: u64) -> Self {
         Self {
             seed,
+            shape: Shape::Redis,
+            agents: 0,
             voters: 3,
             instances: 3,
             guards: 1,
@@ -144,6 +166,26 @@ impl Settings {
         settings
     }
 
+    /// As the seed has it, with servers of PostgreSQL's shape.
+    pub fn postgres(self) -> Self {
+        // Chance of its own, so that the other draws of a seed are the same for both shapes.
+        let mut chance = Chance::new(self.seed ^ 0x0709_57e5);
+        let agents = match chance.below(4) {
+            0 => 0,
+            1 => 1 + chance.index(self.instances),
+            2.. => self.instances,
+        };
+        let kinds = POSTGRES_KINDS.into_iter().filter(|_| chance.percent(60));
+        let kinds = self.kinds.iter().copied().chain(kinds).collect();
+        Self {
+            shape: Shape::Postgres,
+            fencing: Fencing::Connections,
+            agents: agents.min(self.voters),
+            kinds,
+            ..self
+        }
+    }
+
     /// As the seed has it, with every kind of fault in quick succession.
     pub fn stormy(seed: u64) -> Self {
         let mut settings = Self::drawn(seed);
@@ -170,6 +212,13 @@ impl Settings {
             settings.instances = settings.instances.max(3);
         }
         settings
+    }
+
+    /// What the node of this index is the agent of.
+    pub fn claims(&self, node: usize) -> BTreeSet<(ServiceName, InstanceId)> {
+        let claim = (service_name(), super::instance::address(node));
+        let own = (node < self.agents).then_some(claim);
+        own.into_iter().collect()
     }
 
     /// The guarded service's settings: shorter than the defaults where that makes more happen.

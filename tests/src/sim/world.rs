@@ -14,16 +14,19 @@ use sentinel_core::position::Lineage;
 use sentinel_core::time::Instant;
 
 use super::admin::Connection;
+use super::agent::{Awaited, Host};
 use super::chance::Chance;
+use super::commit::Waiter;
 use super::event::{Event, GuardEvent, ReplicationEvent};
-use super::guard::{Guard, Waiter};
+use super::guard::Guard;
 use super::history::{Totals, Write};
 use super::instance::{Duty, Feed, Instance, Process, lineage};
 use super::invariant::{Happening, Invariants, Violation};
 use super::nemesis::Nemesis;
 use super::network::{Network, Place};
 use super::node::Node;
-use super::settings::{Settings, service_name};
+use super::postgres::timeline;
+use super::settings::{Settings, Shape, service_name};
 use super::trace::Trace;
 
 /// Everything there is in a run.
@@ -43,6 +46,10 @@ pub struct World {
     pub instances: Vec<Instance>,
     /// Their addresses.
     pub addresses: Vec<InstanceId>,
+    /// Their hosts.
+    pub hosts: Vec<Host>,
+    /// Orders that go on.
+    pub awaited: Vec<Awaited>,
     /// The write guards.
     pub guards: Vec<Guard>,
     /// Administrative connections by number.
@@ -85,11 +92,19 @@ impl World {
             } else {
                 Duty::Follow(0)
             };
-            Instance::new(index, duty, lineage(1), sync_delay_ms)
+            let first = match settings.shape {
+                Shape::Redis => lineage(1),
+                Shape::Postgres => timeline(1, 0),
+            };
+            let mut instance = Instance::new(index, duty, first, sync_delay_ms);
+            instance.shape = settings.shape;
+            instance
         };
         let instances: Vec<Instance> = (0..settings.instances).map(make).collect();
         let mut world = Self {
             addresses: instances.iter().map(|i| i.id.clone()).collect(),
+            hosts: instances.iter().map(|_| Host::default()).collect(),
+            awaited: Vec::new(),
             instances,
             nodes: Vec::new(),
             guards: (0..settings.guards).map(|_| Guard::default()).collect(),
@@ -129,6 +144,9 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             self.start_node(node);
+        }
+        if self.is_postgres() {
+            self.expect_hand();
         }
     }
 
@@ -233,6 +251,7 @@ impl World {
             Event::Admin(event) => self.on_admin(&event),
             Event::Replication(event) => self.on_replication(event),
             Event::Guard(event) => self.on_guard(event),
+            Event::Postgres(event) => self.on_postgres(event),
             Event::Trouble => self.trouble(),
             Event::Undo(undo) => self.undo(undo),
         }

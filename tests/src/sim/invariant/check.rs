@@ -66,6 +66,12 @@ pub enum Happening<'a> {
     Overwriting { replica: usize, upstream: usize },
     /// A server started again.
     Restarted { instance: usize },
+    /// A standby asks for a history that is not its upstream's: it has replayed beyond the fork.
+    Stranded { replica: usize, upstream: usize },
+    /// A standby would go on with another history than its own that bears the same name.
+    Mixed { replica: usize, upstream: usize },
+    /// A person rebuilds a server.
+    ByHand { instance: usize },
     /// A run has come to rest, everything is mended and caught up.
     Rested,
 }

@@ -64,7 +64,10 @@ impl Eligible {
             self.admitted
                 .insert((primary.instance.clone(), primary.incarnation.clone()));
         }
-        if service.floor < self.floor {
+        // A promotion that was seen may have forked before the piece of a record at which its target was frozen.
+        let forked = service.chain.last().filter(|last| last.lineage.is_some());
+        let forked = forked.is_some_and(|last| last.start == service.floor);
+        if service.floor < self.floor && !forked {
             return Err(format!(
                 "the floor falls from {} to {}",
                 self.floor, service.floor

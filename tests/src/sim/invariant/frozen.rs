@@ -55,6 +55,9 @@ impl Invariant for FrozenIsFrozen {
                 | ActionKind::AcceptWrites => {}
             }
         }
+        if let Happening::ByHand { instance } = seen {
+            self.frozen.remove(instance);
+        }
         if let Happening::Fed { replica, upstream } | Happening::Overwriting { replica, upstream } =
             seen
             && let Some(token) = self.frozen.get(replica)
