@@ -17,7 +17,7 @@ use crate::api::StatusJson;
 use crate::client::ClientError;
 use crate::exit::ExitCode;
 use crate::output;
-use crate::settings::{GuardedService, PasswordSource, Settings};
+use crate::settings::{AgentEntry, GuardedService, PasswordSource, RunSettings, Settings};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -174,14 +174,33 @@ fn lines(settings: &Settings) -> Vec<String> {
         },
     ];
     lines.extend(settings.services.iter().map(service_line));
+    lines.extend(settings.agents.iter().map(agent_line));
     lines
+}
+
+fn agent_line(agent: &AgentEntry) -> String {
+    let run = match &agent.run {
+        RunSettings::Command => "run by the agent".to_owned(),
+        RunSettings::PgCtl => "run by pg_ctl".to_owned(),
+        RunSettings::PgCtlCluster { version, name } => {
+            format!("run by pg_ctlcluster as {version}/{name}")
+        }
+        RunSettings::Systemd { unit } => format!("run by systemd as {unit}"),
+    };
+    format!(
+        "  agent of {} of {}: data in {}, {run}",
+        agent.instance,
+        agent.service,
+        agent.data_dir.display()
+    )
 }
 
 fn service_line(service: &GuardedService) -> String {
     let settings = &service.settings;
     let seeds: Vec<String> = settings.seeds.iter().map(ToString::to_string).collect();
     let login = match (&service.username, &service.password) {
-        (_, None) => "no password".to_owned(),
+        (None, None) => "no password".to_owned(),
+        (Some(user), None) => format!("{user}, no password"),
         (user, Some(source)) => {
             let user = user.as_deref().unwrap_or("the default user");
             match source {

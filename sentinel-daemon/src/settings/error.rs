@@ -121,6 +121,83 @@ pub enum SettingsProblem {
         first: &'static str,
         second: &'static str,
     },
+    /// A key that the service's engine has no use for.
+    #[error(
+        "`{key}` of service `{service}` means nothing to engine `{engine}`, which {why}: take it out"
+    )]
+    NotOfEngine {
+        key: &'static str,
+        service: String,
+        engine: String,
+        why: &'static str,
+    },
+    /// The engine cuts off names that are longer.
+    #[error(
+        "`instances` of service `{service}` names {instance}, which has {length} bytes, and engine `{engine}` cuts a replica's name off after {length_max}: use a shorter host name, or its IP address"
+    )]
+    LongInstance {
+        instance: String,
+        service: String,
+        engine: String,
+        length: usize,
+        length_max: usize,
+    },
+    /// A password without the name that it belongs to.
+    #[error(
+        "`{key}` of service `{service}` stands without replication_username, and replicas then log in as the coordinator does: add replication_username, or take it out"
+    )]
+    PasswordWithoutName { key: &'static str, service: String },
+    /// The agent's service is not in the file.
+    #[error(
+        "`agent.service` is `{service}`, and no [[service]] has that name: add it, or correct the name"
+    )]
+    AgentOfNoService { service: String },
+    /// The engine has no agent.
+    #[error(
+        "`agent.service` is `{service}`, whose engine `{engine}` has no agent: take the agent out; this engine needs none"
+    )]
+    AgentOfEngine { service: String, engine: String },
+    /// The agent's instance is not one of the service's.
+    #[error(
+        "`agent.instance` is {instance}, which `instances` of service `{service}` does not name: use one of {known}"
+    )]
+    AgentOfNoInstance {
+        instance: String,
+        service: String,
+        known: String,
+    },
+    /// Two agents would fight over one server.
+    #[error("two agents have the same `{key}`, {value}: take one of them out")]
+    TwoAgents { key: &'static str, value: String },
+    /// A way to run the server, without what it needs.
+    #[error(
+        "`agent.run_by` is \"{run_by}\", and `agent.{key}` is missing: add it, for example {key} = \"{example}\""
+    )]
+    AgentLacks {
+        run_by: &'static str,
+        key: &'static str,
+        example: &'static str,
+    },
+    /// A key that the way to run the server has no use for.
+    #[error("`agent.{key}` belongs to run_by = \"{run_by}\": set that, or take it out")]
+    AgentNeedsNot {
+        run_by: &'static str,
+        key: &'static str,
+    },
+    /// Of Debian's two words for a server.
+    #[error(
+        "`agent.cluster` is `{value}`: write version and name as pg_lsclusters shows them, for example 15/main"
+    )]
+    AgentCluster { value: String },
+    /// What a rebuild replaces, it would destroy.
+    #[error(
+        "`{key}` is {path}, inside the server's data folder {folder}, which a rebuild replaces: put it elsewhere"
+    )]
+    InsideDataFolder {
+        key: &'static str,
+        path: String,
+        folder: String,
+    },
     /// A duration that would never pass, or pass at once.
     #[error("`{field}` is {value}: {remedy}")]
     Duration {
@@ -199,21 +276,21 @@ fn table_name(path: Option<&str>) -> String {
     match path {
         None => "the top level".to_owned(),
         Some(path) => match path.split_once('.') {
-            Some(("service", _)) => "[[service]]".to_owned(),
+            Some((table, index)) if is_index(index) => format!("[[{table}]]"),
             Some(_) | None => format!("[{path}]"),
         },
     }
 }
 
-/// `service.0.instances.1` is the field `instances`, `node.name` is `node.name`.
+/// `service.0.instances.1` is the field `instances`, `agent.0.unit` is `agent.unit`, `node.name` is `node.name`.
 fn field_name(path: &str) -> String {
-    let without_index = path
-        .rsplit_once('.')
-        .filter(|(_, last)| last.bytes().all(|byte| byte.is_ascii_digit()))
-        .map_or(path, |(field, _)| field);
-    match without_index.strip_prefix("service.") {
-        Some(rest) => rest.split_once('.').map_or(rest, |(_, field)| field),
-        None => without_index,
+    let words: Vec<&str> = path.split('.').filter(|word| !is_index(word)).collect();
+    match words[..] {
+        ["service", ref rest @ ..] if !rest.is_empty() => rest.join("."),
+        ref all => all.join("."),
     }
-    .to_owned()
+}
+
+fn is_index(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use sentinel_core::config::{ServiceSettings, Timing};
 
+use super::agent::{
+    FAST_LIMIT, IMMEDIATE_LIMIT, RESTART_AFTER, SLOTS_KEPT, SMART_LIMIT, START_LIMIT,
+};
 use super::load::{HTTP_DEFAULT, PEER_DEFAULT, RESP_DEFAULT};
 
 /// One field.
@@ -22,6 +25,7 @@ pub struct Field {
 pub fn fields() -> Vec<Field> {
     let mut fields = node_fields();
     fields.extend(service_fields());
+    fields.extend(agent_fields());
     fields.extend(timing_fields());
     fields
 }
@@ -42,6 +46,7 @@ fn node_fields() -> Vec<Field> {
         field("listen.http", format!("\"{HTTP_DEFAULT}\"")),
         field("security.cluster_key_file", "none"),
         field("security.resp_password_file", "none"),
+        field("security.admin_token_file", "none"),
     ]
 }
 
@@ -68,6 +73,36 @@ fn service_fields() -> Vec<Field> {
         field("service.password_file", "none"),
         field("service.password_env", "none"),
         field("service.password", "none"),
+        field("service.database", "\"postgres\""),
+        field("service.replication_username", "none"),
+        field("service.replication_password_file", "none"),
+        field("service.replication_password_env", "none"),
+        field("service.replication_password", "none"),
+        field("service.replication_passfile", "none"),
+        field("service.replication_options", "{}"),
+    ]
+}
+
+fn agent_fields() -> Vec<Field> {
+    vec![
+        field("agent.service", "required"),
+        field("agent.instance", "required"),
+        field("agent.data_dir", "required"),
+        field("agent.bin_dir", "none"),
+        field("agent.config_file", "none"),
+        field("agent.run_by", "\"command\""),
+        field("agent.cluster", "none"),
+        field("agent.unit", "none"),
+        field("agent.user", "none"),
+        field("agent.log_file", "none"),
+        field("agent.restart_after", duration(RESTART_AFTER)),
+        field("agent.start_limit", duration(START_LIMIT)),
+        field("agent.smart_limit", duration(SMART_LIMIT)),
+        field("agent.fast_limit", duration(FAST_LIMIT)),
+        field("agent.immediate_limit", duration(IMMEDIATE_LIMIT)),
+        field("agent.diverged_dir", "none"),
+        field("agent.slots_kept", duration(SLOTS_KEPT)),
+        field("agent.first_settings", "{}"),
     ]
 }
 

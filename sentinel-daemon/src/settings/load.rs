@@ -1,22 +1,22 @@
 //! Turns a settings file into [`Settings`]: typed, with defaults filled in, relations checked.
 //!
-//! Reads the file, and secrets only when asked for them. Binds nothing and connects to nothing.
+//! Reads the file, and none of those that it names. Binds nothing and connects to nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use sentinel_core::config::{NodeRole, NodeSettings, ServiceSettings, Timing};
-use sentinel_core::id::{ClusterName, EngineName, InstanceId, NodeName, ServiceName};
+use sentinel_core::config::{NodeRole, NodeSettings, Timing};
+use sentinel_core::id::{ClusterName, InstanceId, NodeName};
 use sentinel_core::planted::Bugs;
-use sentinel_core::runtime::transport::ClusterKey;
 
+use super::agent::{self, AgentEntry};
 use super::error::{SettingsFailure, SettingsProblem, from_toml};
 use super::place::Places;
 use super::relations;
-use super::secret::{Secret, SecretError, read_secret_file, read_secret_variable};
-use super::shape::{FileShape, ListenShape, NodeShape, ServiceShape, TimingShape};
+use super::service::{self, GuardedService};
+use super::shape::{FileShape, ListenShape, NodeShape, TimingShape};
 use super::values::{DurationText, InstanceText, ListenText};
 use crate::source::StaleAnswers;
 
@@ -48,6 +48,8 @@ pub struct Settings {
     pub security: Security,
     /// The services that seed an empty data folder.
     pub services: Vec<GuardedService>,
+    /// Servers of this host that the node is the agent of.
+    pub agents: Vec<AgentEntry>,
     /// What works, and is probably not meant.
     pub warnings: Vec<String>,
     pub(super) places: Places,
@@ -80,39 +82,8 @@ pub struct Security {
     pub cluster_key_file: Option<PathBuf>,
     /// The password that clients of the Sentinel protocol give.
     pub resp_password_file: Option<PathBuf>,
-}
-
-/// One service, with how to log in to its instances.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GuardedService {
-    /// What the core needs; replicated.
-    pub settings: ServiceSettings,
-    /// ACL user; the engine's default user when absent.
-    pub username: Option<String>,
-    /// Where the password is; none when absent. Never replicated: each node has its own.
-    pub password: Option<PasswordSource>,
-}
-
-/// Where a password is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PasswordSource {
-    /// In a file that only this user can read.
-    File(PathBuf),
-    /// In an environment variable.
-    Environment(String),
-    /// In the settings file itself.
-    Literal(Secret),
-}
-
-/// The secrets themselves.
-#[derive(Clone, Debug)]
-pub struct Secrets {
-    /// What peers prove to each other.
-    pub cluster_key: Option<ClusterKey>,
-    /// What clients of the Sentinel protocol give.
-    pub resp_password: Option<Secret>,
-    /// What opens the instances of each service that has a password.
-    pub services: BTreeMap<ServiceName, Secret>,
+    /// What whoever changes something over HTTP gives; without it nobody can.
+    pub admin_token_file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -144,51 +115,6 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Reads every secret that the file refers to.
-    pub fn secrets(&self) -> Result<Secrets, SettingsFailure> {
-        let read = |path: &str, secret: Result<Secret, SecretError>| {
-            secret.map_err(|source| {
-                let field = path.rsplit('.').next().unwrap_or(path).to_owned();
-                self.failure(path, SettingsProblem::Secret { field, source })
-            })
-        };
-        let security = &self.security;
-        let cluster_key = security
-            .cluster_key_file
-            .as_deref()
-            .map(ClusterKey::read)
-            .transpose()
-            .map_err(|source| {
-                self.failure("security.cluster_key_file", SettingsProblem::Key { source })
-            })?;
-        let resp_password = security
-            .resp_password_file
-            .as_deref()
-            .map(|file| read("security.resp_password_file", read_secret_file(file)))
-            .transpose()?;
-        let mut services = BTreeMap::new();
-        for (index, service) in self.services.iter().enumerate() {
-            let secret = match &service.password {
-                None => continue,
-                Some(PasswordSource::File(file)) => read(
-                    &format!("service.{index}.password_file"),
-                    read_secret_file(file),
-                )?,
-                Some(PasswordSource::Environment(variable)) => read(
-                    &format!("service.{index}.password_env"),
-                    read_secret_variable(variable),
-                )?,
-                Some(PasswordSource::Literal(secret)) => secret.clone(),
-            };
-            services.insert(service.settings.name.clone(), secret);
-        }
-        Ok(Secrets {
-            cluster_key,
-            resp_password,
-            services,
-        })
-    }
-
     /// A problem at the line where `path` stands.
     pub fn failure(&self, path: &str, problem: SettingsProblem) -> SettingsFailure {
         SettingsFailure {
@@ -206,9 +132,15 @@ fn assemble(file: &Path, shape: FileShape, places: Places) -> Settings {
         .into_iter()
         .map(|(name, address)| (NodeName::new(name.0), address.0))
         .collect();
+    let agents: Vec<AgentEntry> = (shape.agent.0.into_iter())
+        .map(|agent| agent::entry(agent, folder))
+        .collect();
     let node = NodeSettings {
         cluster: ClusterName::new(shape.node.cluster.0.as_str()),
-        agent_of: Default::default(),
+        agent_of: agents
+            .iter()
+            .map(|agent| (agent.service.clone(), agent.instance.clone()))
+            .collect(),
         name: NodeName::new(shape.node.name.0.as_str()),
         role: shape.node.role.unwrap_or(NodeRole::Voter),
         voters: voters.keys().cloned().collect(),
@@ -242,12 +174,17 @@ fn assemble(file: &Path, shape: FileShape, places: Places) -> Settings {
                 .security
                 .resp_password_file
                 .map(|path| folder.join(path)),
+            admin_token_file: shape
+                .security
+                .admin_token_file
+                .map(|path| folder.join(path)),
         },
         services: shape
             .service
             .into_iter()
-            .map(|service| guarded(service, folder))
+            .map(|service| service::guarded(service, folder))
             .collect(),
+        agents,
         warnings: Vec::new(),
         places,
     }
@@ -287,41 +224,5 @@ fn timing(node: &NodeShape, shape: &TimingShape) -> Timing {
         contact_fresh: duration(shape.contact_fresh, default.contact_fresh),
         stale_after: duration(node.stale_after, default.stale_after),
         pause_after: duration(shape.pause_after, default.pause_after),
-    }
-}
-
-fn guarded(shape: ServiceShape, folder: &Path) -> GuardedService {
-    let seeds: BTreeSet<InstanceId> = shape.instances.into_iter().map(|text| text.0).collect();
-    let default = ServiceSettings::new(
-        ServiceName::new(shape.name.0),
-        EngineName::new(shape.engine.0),
-        seeds,
-    );
-    let duration = |given: Option<DurationText>, default| given.map_or(default, |text| text.0);
-    let settings = ServiceSettings {
-        probe_every: duration(shape.probe_every, default.probe_every),
-        down_after: duration(shape.down_after, default.down_after),
-        refused_after: duration(shape.refused_after, default.refused_after),
-        action_deadline: duration(shape.action_deadline, default.action_deadline),
-        freeze_wait: duration(shape.freeze_wait, default.freeze_wait),
-        exclude_after: duration(shape.exclude_after, default.exclude_after),
-        quorum: shape.quorum,
-        min_replicas: shape.min_replicas.unwrap_or(default.min_replicas),
-        ack_lag_max: duration(shape.ack_lag_max, default.ack_lag_max),
-        parallel_syncs: shape.parallel_syncs.unwrap_or(default.parallel_syncs),
-        restart_delay: duration(shape.restart_delay, default.restart_delay),
-        priorities: shape.priorities,
-        ..default
-    };
-    let password = match (shape.password_file, shape.password_env, shape.password) {
-        (Some(path), _, _) => Some(PasswordSource::File(folder.join(path))),
-        (None, Some(variable), _) => Some(PasswordSource::Environment(variable)),
-        (None, None, Some(secret)) => Some(PasswordSource::Literal(secret)),
-        (None, None, None) => None,
-    };
-    GuardedService {
-        settings,
-        username: shape.username,
-        password,
     }
 }

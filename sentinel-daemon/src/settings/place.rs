@@ -57,10 +57,14 @@ impl Places {
     }
 
     /// The line in which a key stands; when it is absent, that of the innermost table that is there.
+    ///
+    /// What may stand once or in an array is asked for as `agent.0.unit`, and found as `agent.unit` too.
     pub(super) fn line_of(&self, path: &str) -> Option<Line> {
         let mut path = path;
         loop {
-            if let Some(place) = self.keys.iter().find(|place| place.path == path) {
+            let once = path.replacen(".0.", ".", 1);
+            let found = |wanted: &str| self.keys.iter().find(|place| place.path == wanted);
+            if let Some(place) = found(path).or_else(|| found(&once)) {
                 return Some(self.line_at(place.key.start));
             }
             path = path.rsplit_once('.')?.0;
@@ -178,6 +182,7 @@ mod tests {
             ("service.1.name", 7),
             ("service.1.absent", 6),
             ("service.1.priorities.h:1", 8),
+            ("node.0.name", 2),
         ] {
             assert_eq!(places.line_of(path).unwrap().number, number, "{path}");
         }

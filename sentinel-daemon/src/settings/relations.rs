@@ -11,12 +11,15 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 
-use sentinel_core::config::NodeRole;
+use sentinel_core::config::{NodeRole, ServiceSettings};
+use sentinel_core::id::InstanceId;
 
+use super::agent;
 use super::error::SettingsProblem;
-use super::load::{PasswordSource, Settings};
+use super::load::Settings;
 use super::place::Places;
-use super::shape::{Durability, FileShape};
+use super::service::{GuardedService, PasswordSource};
+use super::shape::{Durability, FileShape, ServiceShape};
 use crate::engines;
 
 /// A problem, and the path of the key to blame.
@@ -41,19 +44,89 @@ pub(super) fn check_shape(shape: &FileShape, places: &Places) -> Result<(), Blam
                 SettingsProblem::AsyncDurability { service: name },
             ));
         }
-        let given = [
-            ("password_file", service.password_file.is_some()),
-            ("password_env", service.password_env.is_some()),
-            ("password", service.password.is_some()),
-        ];
-        let mut given = given.iter().filter(|(_, given)| *given);
+        check_passwords(service).map_err(|(key, problem)| blame(index, key, problem))?;
+        check_keys(service).map_err(|(key, problem)| blame(index, key, problem))?;
+    }
+    agent::check_shape(shape)
+}
+
+fn blame(service: usize, key: &str, problem: SettingsProblem) -> Blamed {
+    (format!("service.{service}.{key}"), problem)
+}
+
+/// A problem, and the key in its table.
+type BlamedKey = (&'static str, SettingsProblem);
+
+fn check_passwords(service: &ServiceShape) -> Result<(), BlamedKey> {
+    let own = [
+        ("password_file", service.password_file.is_some()),
+        ("password_env", service.password_env.is_some()),
+        ("password", service.password.is_some()),
+    ];
+    let replication = [
+        (
+            "replication_password_file",
+            service.replication_password_file.is_some(),
+        ),
+        (
+            "replication_password_env",
+            service.replication_password_env.is_some(),
+        ),
+        (
+            "replication_password",
+            service.replication_password.is_some(),
+        ),
+    ];
+    for places in [own, replication] {
+        let mut given = places.iter().filter(|(_, given)| *given);
         if let (Some((first, _)), Some((second, _))) = (given.next(), given.next()) {
             let problem = SettingsProblem::TwoPasswords {
-                service: name,
+                service: service.name.0.clone(),
                 first,
                 second,
             };
-            return Err((format!("service.{index}.{second}"), problem));
+            return Err((second, problem));
+        }
+    }
+    let without_name = replication.iter().find(|(_, given)| *given);
+    if let (Some((key, _)), None) = (without_name, &service.replication_username) {
+        let problem = SettingsProblem::PasswordWithoutName {
+            key,
+            service: service.name.0.clone(),
+        };
+        return Err((key, problem));
+    }
+    Ok(())
+}
+
+/// Keys that only some engines have a use for.
+fn check_keys(service: &ServiceShape) -> Result<(), BlamedKey> {
+    let given = [
+        ("ack_lag_max", service.ack_lag_max.is_some()),
+        ("restart_delay", service.restart_delay.is_some()),
+        ("database", service.database.is_some()),
+        (
+            "replication_username",
+            service.replication_username.is_some(),
+        ),
+        (
+            "replication_passfile",
+            service.replication_passfile.is_some(),
+        ),
+        (
+            "replication_options",
+            !service.replication_options.is_empty(),
+        ),
+    ];
+    for (key, _) in given.iter().filter(|(_, given)| *given) {
+        if let Some(why) = engines::no_use(&service.engine.0, key) {
+            let problem = SettingsProblem::NotOfEngine {
+                key,
+                service: service.name.0.clone(),
+                engine: service.engine.0.clone(),
+                why,
+            };
+            return Err((key, problem));
         }
     }
     Ok(())
@@ -67,7 +140,8 @@ pub(super) fn check(settings: &Settings) -> Result<(), Blamed> {
         .map_err(|error| (error.field.to_owned(), error.into()))?;
     check_paces(settings)?;
     check_addresses(settings)?;
-    check_services(settings)
+    check_services(settings)?;
+    agent::check(settings)
 }
 
 fn check_paces(settings: &Settings) -> Result<(), Blamed> {
@@ -178,9 +252,26 @@ fn check_services(settings: &Settings) -> Result<(), Blamed> {
                 };
                 return Err((format!("service.{index}.instances"), problem));
             }
+            check_length(service, instance)
+                .map_err(|problem| blame(index, "instances", problem))?;
         }
     }
     Ok(())
+}
+
+/// Where replicas are named by their address, all of it must fit.
+fn check_length(service: &ServiceSettings, instance: &InstanceId) -> Result<(), SettingsProblem> {
+    let length = instance.to_string().len();
+    match engines::address_bytes_max(&service.engine) {
+        Some(length_max) if length > length_max => Err(SettingsProblem::LongInstance {
+            instance: instance.to_string(),
+            service: service.name.to_string(),
+            engine: service.engine.to_string(),
+            length,
+            length_max,
+        }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// What works, and is probably not meant.
@@ -203,8 +294,10 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
             settings.voters.len()
         ));
     }
-    let has_literal = |service: &&super::load::GuardedService| {
-        matches!(service.password, Some(PasswordSource::Literal(_)))
+    let is_literal =
+        |source: &Option<PasswordSource>| matches!(source, Some(PasswordSource::Literal(_)));
+    let has_literal = |service: &&GuardedService| {
+        is_literal(&service.password) || is_literal(&service.replication.password)
     };
     let mode = fs::metadata(&settings.file).map(|found| found.permissions().mode() & 0o777);
     if let (Some(service), Ok(mode)) = (settings.services.iter().find(has_literal), mode)

@@ -69,7 +69,7 @@ pub enum SecretError {
 }
 
 /// Reads a password from a file that only its owner can read. A line end after it is no part of it.
-pub(super) fn read_secret_file(path: &Path) -> Result<Secret, SecretError> {
+pub fn read_secret_file(path: &Path) -> Result<Secret, SecretError> {
     let unreadable = |source| SecretError::Unreadable {
         path: path.to_owned(),
         source,

@@ -10,7 +10,7 @@ use sentinel_core::id::InstanceId;
 use serde::Deserialize;
 
 use super::secret::Secret;
-use super::values::{DurationText, InstanceText, ListenText, NameText};
+use super::values::{DurationText, InstanceText, ListenText, NameText, OneOrMany, RunBy};
 use crate::source::StaleAnswers;
 
 /// The whole file.
@@ -28,6 +28,8 @@ pub(super) struct FileShape {
     pub(super) timing: TimingShape,
     #[serde(default)]
     pub(super) service: Vec<ServiceShape>,
+    #[serde(default)]
+    pub(super) agent: OneOrMany<AgentShape>,
 }
 
 /// `[node]`.
@@ -59,6 +61,7 @@ pub(super) struct ListenShape {
 pub(super) struct SecurityShape {
     pub(super) cluster_key_file: Option<PathBuf>,
     pub(super) resp_password_file: Option<PathBuf>,
+    pub(super) admin_token_file: Option<PathBuf>,
 }
 
 /// `[timing]`.
@@ -98,6 +101,39 @@ pub(super) struct ServiceShape {
     pub(super) password_file: Option<PathBuf>,
     pub(super) password_env: Option<String>,
     pub(super) password: Option<Secret>,
+    pub(super) database: Option<String>,
+    pub(super) replication_username: Option<String>,
+    pub(super) replication_password_file: Option<PathBuf>,
+    pub(super) replication_password_env: Option<String>,
+    pub(super) replication_password: Option<Secret>,
+    pub(super) replication_passfile: Option<String>,
+    #[serde(default)]
+    pub(super) replication_options: BTreeMap<String, String>,
+}
+
+/// `[agent]`, or `[[agent]]` where a host has several instances.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AgentShape {
+    pub(super) service: NameText,
+    pub(super) instance: InstanceText,
+    pub(super) data_dir: PathBuf,
+    pub(super) bin_dir: Option<PathBuf>,
+    pub(super) config_file: Option<PathBuf>,
+    pub(super) run_by: Option<RunBy>,
+    pub(super) cluster: Option<String>,
+    pub(super) unit: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) log_file: Option<PathBuf>,
+    pub(super) restart_after: Option<DurationText>,
+    pub(super) start_limit: Option<DurationText>,
+    pub(super) smart_limit: Option<DurationText>,
+    pub(super) fast_limit: Option<DurationText>,
+    pub(super) immediate_limit: Option<DurationText>,
+    pub(super) diverged_dir: Option<PathBuf>,
+    pub(super) slots_kept: Option<DurationText>,
+    #[serde(default)]
+    pub(super) first_settings: BTreeMap<String, String>,
 }
 
 /// When a write counts as acknowledged.

@@ -129,8 +129,8 @@ const REFUSALS: [(&str, &str, &str); 25] = [
     ),
     (
         ENGINE,
-        "engine = \"postgres\"",
-        "s.toml:10: `engine` of service `orders` is `postgres`, which this build does not know: use \"redis\"",
+        "engine = \"mysql\"",
+        "s.toml:10: `engine` of service `orders` is `mysql`, which this build does not know: use \"redis\", \"postgres\"",
     ),
     (
         ENGINE,
@@ -219,21 +219,31 @@ fn the_offending_line_is_shown_and_a_password_is_not() {
     assert!(!format!("{settings:?}").contains("hunter2"));
 }
 
-/// The example with every optional field switched on, except all but one of the three passwords.
+/// The example with every optional field switched on, except all but one of the three passwords, and with the way to
+/// run a server that has a key of its own.
 fn example_in_full() -> String {
     let optional = |line: &str| {
-        let key = line
-            .strip_prefix('#')
-            .and_then(|rest| rest.split_once(" = "));
-        key.is_some_and(|(key, _)| {
+        let Some(rest) = line.strip_prefix('#') else {
+            return false;
+        };
+        let is_key = |(key, _): (&str, &str)| {
             key.bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-        })
+        };
+        rest.starts_with('[') || rest.split_once(" = ").is_some_and(is_key)
     };
+    let alternatives = [
+        "#password_file",
+        "#password ",
+        "#replication_password_file",
+        "#replication_password ",
+        "#unit",
+    ];
     read("sentinel.example.toml")
         .lines()
         .map(|line| match line {
-            line if line.starts_with("#password_file") || line.starts_with("#password ") => "",
+            line if alternatives.iter().any(|key| line.starts_with(key)) => "",
+            "#run_by = \"command\"" => "run_by = \"pg_ctlcluster\"",
             line if optional(line) => &line[1..],
             line => line,
         })
@@ -247,7 +257,10 @@ fn the_example_loads_as_it_is_and_in_full() {
     assert_eq!(example.warnings, Vec::<String>::new());
     let full = Settings::parse(&path, &example_in_full()).unwrap();
     // What it shows as defaults are the defaults; the rest of the fields has none.
-    assert_eq!(full.node, example.node);
+    assert_eq!(full.node.timing, example.node.timing);
+    let looked_after = |settings: &Settings| settings.node.agent_of.len();
+    assert_eq!((looked_after(&example), looked_after(&full)), (0, 1));
+    assert_eq!((example.services.len(), full.services.len()), (1, 2));
     assert_eq!(full.listen, example.listen);
     assert_eq!(full.stale_answers, example.stale_answers);
     let mut service = full.services[0].settings.clone();
@@ -258,7 +271,7 @@ fn the_example_loads_as_it_is_and_in_full() {
 /// The keys that the parser knows, by table, as it lists them when it meets an unknown one.
 fn known_keys() -> BTreeSet<String> {
     let mut known = BTreeSet::new();
-    for table in ["node", "listen", "security", "timing", "service"] {
+    for table in ["node", "listen", "security", "timing", "service", "agent"] {
         let header = if table == "service" {
             "[[service]]"
         } else {
@@ -285,8 +298,8 @@ fn the_example_shows_every_field() {
     let mut shown = BTreeSet::new();
     let mut table = String::new();
     for line in read("sentinel.example.toml").lines() {
-        if line.starts_with('[') {
-            table = line.trim_matches(['[', ']']).to_owned();
+        if line.trim_start_matches('#').starts_with('[') {
+            table = line.trim_matches(['#', '[', ']']).to_owned();
         }
         if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ") {
             shown.insert(format!("{table}.{key}"));

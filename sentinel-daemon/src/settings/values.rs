@@ -3,12 +3,14 @@
 //! Judges one value at a time, from its text alone. How values relate is `relations.rs`'s business.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use sentinel_core::id::InstanceId;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::secret::Secret;
 
@@ -30,6 +32,26 @@ pub(super) struct InstanceText(pub(super) InstanceId);
 /// A name that is safe in commands, file names and protocols.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NameText(pub(super) String);
+
+/// A table that may stand once, or as an array of tables.
+#[derive(Debug)]
+pub(super) struct OneOrMany<T>(pub(super) Vec<T>);
+
+/// Who starts and stops a server on its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RunBy {
+    /// The agent itself.
+    Command,
+    /// The engine's own control program.
+    #[serde(rename = "pg_ctl")]
+    PgCtl,
+    /// Debian's control program for several servers on one host.
+    #[serde(rename = "pg_ctlcluster")]
+    PgCtlCluster,
+    /// A unit of systemd.
+    Systemd,
+}
 
 /// What to say of a value, and how to read it.
 struct Reader<T> {
@@ -112,6 +134,38 @@ fn read_name(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+/// The parser's own accesses are passed on, so that an error inside keeps its line.
+struct OneOrManyReader<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyReader<T> {
+    type Value = OneOrMany<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table, or an array of tables")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let one = T::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(OneOrMany(vec![one]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(seq)).map(OneOrMany)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrManyReader(PhantomData))
+    }
 }
 
 /// Reads a literal password. Its errors never repeat the value, as serde's own would.
