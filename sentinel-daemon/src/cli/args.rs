@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::postgres::PostgresCommand;
 use crate::demo::DemoOptions;
 use crate::run::LogFormat;
 
@@ -80,6 +81,11 @@ pub(super) enum Command {
         service: String,
         #[command(flatten)]
         settings: SettingsArg,
+    },
+    /// What a person has to do on servers of PostgreSQL
+    Postgres {
+        #[command(subcommand)]
+        command: PostgresCommand,
     },
     /// Print how many votes a number of voters needs, and how many failures it tolerates
     Quorum {

@@ -10,7 +10,7 @@ use super::args::{Args, Command};
 use super::check::Scope;
 use super::failure::Failure;
 use super::primary::Wanted;
-use super::{check, explain, primary, quorum, status};
+use super::{check, explain, postgres, primary, quorum, status};
 use crate::demo;
 use crate::exit::ExitCode;
 use crate::output;
@@ -83,6 +83,7 @@ fn command(args: Args) -> Result<ExitCode, Failure> {
         Command::Explain { service, settings } => {
             explain::run(&service, node.as_deref(), &settings, format)
         }
+        Command::Postgres { command } => Ok(postgres::run(command, format)),
         Command::Quorum { voters } => Ok(quorum::run(voters, format)),
     }
 }

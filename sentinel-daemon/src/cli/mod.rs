@@ -11,6 +11,7 @@ mod dsn;
 mod explain;
 mod failure;
 mod leader;
+mod postgres;
 mod primary;
 mod quorum;
 mod status;
