@@ -60,7 +60,7 @@ fn a_server_without_a_configuration_file() {
         (
             Some(1),
             format!(
-                "error: service orders, instance {at}: it cannot persist what it is told, so that its restart would undo a failover: start it with a configuration file that it can write"
+                "error: service orders, instance {at}: it runs without a configuration file, so that its restart would forget what it was told: start it with one"
             )
         )
     );

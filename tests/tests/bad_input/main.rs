@@ -93,6 +93,33 @@ const ROWS: &[Row] = &[
         first_line: "error: s1.toml:10: `password_env`: environment variable `NOT_SET_ANYWHERE` is not set: set it, or use password_file",
     },
     Row {
+        change: (
+            "engine = \"redis\"",
+            "engine = \"postgres\"\nrestart_delay = \"2s\"",
+        ),
+        command: CHECK,
+        code: 2,
+        first_line: "error: s1.toml:10: `restart_delay` of service `orders` means nothing to engine `postgres`, which never copies over another data set by itself: take it out",
+    },
+    Row {
+        change: (
+            "[[service]]",
+            "[agent]\nservice = \"ledger\"\ninstance = \"h:1\"\ndata_dir = \"/srv/pg\"\n[[service]]",
+        ),
+        command: CHECK,
+        code: 2,
+        first_line: "error: s1.toml:8: `agent.service` is `ledger`, and no [[service]] has that name: add it, or correct the name",
+    },
+    Row {
+        change: (
+            "[voters]",
+            "[security]\nadmin_token_file = \"open.key\"\n[voters]",
+        ),
+        command: CHECK,
+        code: 2,
+        first_line: "error: s1.toml:6: `admin_token_file`: open.key has mode 0644, so others can read or write it: run `chmod 600 open.key`",
+    },
+    Row {
         change: UNCHANGED,
         command: &["check", "--config", "absent.toml"],
         code: 2,
