@@ -11,6 +11,7 @@ mod connection;
 mod conninfo;
 mod credentials;
 mod demote;
+mod door;
 mod facts;
 mod follow;
 mod grants;

@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout};
 use crate::act::Acting;
 use crate::connection::{Connection, ConnectionError, Purpose};
 use crate::conninfo;
+use crate::door::{Door, Entry};
 use crate::facts::{self, Beside, Rest};
 use crate::greeting;
 use crate::history::History;
@@ -72,6 +73,8 @@ struct Memory {
     replay: Option<(ServerId, Lsn, Instant)>,
     /// Whether this server process writes.
     pulse: Option<(ServerId, Pulse)>,
+    /// Whether it lets clients in.
+    door: Door,
 }
 
 /// The connection for probes.
@@ -150,8 +153,8 @@ impl Line {
             .await;
     }
 
-    /// Looks over the standing connection, or a new one; `None` when the server answers while its disk
-    /// does not. Bounded by the caller.
+    /// Looks over the standing connection, or a new one; `None` when the server answers while its disk or
+    /// its door does not. Bounded by the caller.
     pub(crate) async fn look(&self) -> Result<Option<Reading>, ConnectionError> {
         let mut slot = self.standing.lock().await;
         if let Some(standing) = slot.as_ref()
@@ -197,18 +200,24 @@ impl Line {
         open.stood.fetch_or(answer.is_ok(), Ordering::Relaxed);
         self.known.fetch_or(answer.is_ok(), Ordering::Relaxed);
         let reading = self.judge(answer?).await;
-        if let Place::Primary { flushed, .. } = reading.status.place {
-            let beat = {
-                let mut memory = self.memory.lock().await;
+        let mut memory = self.memory.lock().await;
+        let entry = memory.door.look(&self.instance);
+        let beat = match reading.status.place {
+            Place::Primary { flushed, .. } => {
                 memory.pulse(&reading.status).beat(flushed, Instant::now())
-            };
-            match beat {
-                Beat::Fine => {}
-                Beat::Hanging => return Ok(None),
-                Beat::Write => drop(open.connection.run(pulse::RECORD).await?),
             }
+            Place::Standby(_) => Beat::Fine,
+        };
+        drop(memory);
+        match beat {
+            Beat::Fine => {}
+            Beat::Hanging => return Ok(None),
+            Beat::Write => drop(open.connection.run(pulse::RECORD).await?),
         }
-        Ok(Some(reading))
+        Ok(match entry {
+            Entry::Open => Some(reading),
+            Entry::Shut => None,
+        })
     }
 
     async fn judge(&self, status: Status) -> Reading {

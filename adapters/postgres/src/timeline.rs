@@ -170,12 +170,15 @@ impl Asker<'_> {
     }
 
     /// The connection is taken out while it is used: a question that is given up in the middle leaves an
-    /// answer on the way that would be taken for that of the next one.
+    /// answer on the way that would be taken for that of the next one. One that was kept has to answer
+    /// first: the server may have closed it meanwhile.
     async fn connect(&mut self) -> Result<Replication, ConnectionError> {
-        match self.known.connection.take() {
-            Some((connection, _)) => Ok(connection),
-            None => Replication::open(self.instance, self.service).await,
+        if let Some((mut connection, _)) = self.known.connection.take()
+            && connection.timeline().await.is_ok()
+        {
+            return Ok(connection);
         }
+        Replication::open(self.instance, self.service).await
     }
 
     fn keep(&mut self, connection: Replication) {

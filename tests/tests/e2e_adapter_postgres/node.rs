@@ -8,6 +8,7 @@ use sentinel_core::id::{ActionId, Epoch, InstanceId, Member, ProbeId, ServiceNam
 use sentinel_core::observation::{
     Facts, Link, Observation, ProbeRequest, Role, Upstream, WriteQuorum,
 };
+use sentinel_core::position::Offset;
 use sentinel_core::runtime::{Adapter, AdapterContext, Clock};
 use sentinel_postgres::{Credentials, PostgresAdapter, PostgresService, Secret};
 use sentinel_tests::postgres_server::{self, PostgresServer, PostgresVersion};
@@ -207,4 +208,10 @@ pub(crate) fn frozen() -> Role {
         upstream: Upstream::Frozen,
         link: Link::Broken,
     }
+}
+
+/// The end of the last record that a standby has replayed.
+pub(crate) fn replayed(standby: &PostgresServer) -> Offset {
+    let bytes = standby.value("SELECT pg_last_wal_replay_lsn() - '0/0'::pg_lsn");
+    Offset(bytes.parse().unwrap())
 }

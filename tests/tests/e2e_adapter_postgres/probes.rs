@@ -6,7 +6,7 @@ use sentinel_tests::postgres_server::{
 };
 use sentinel_tests::wait;
 
-use crate::node::{Node, Trio};
+use crate::node::{Node, Trio, replayed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_and_its_standbys_on_every_version() {
@@ -115,17 +115,15 @@ async fn a_standby_that_restarted_is_never_behind_what_it_held() {
     node.caught_up(&standby, &primary).await;
     primary.stop(StopMode::Immediate);
     let before = node.facts(&standby).await.position.unwrap();
-    let replayed = standby.value("SELECT pg_last_wal_replay_lsn()");
+    let replayed = replayed(&standby);
     standby.restart();
     let after = wait::until_async("its position is known", || async {
         node.facts(&standby).await.position
     })
     .await;
-    // A server starts again at the end of its last record; the rest of that page holds none.
+    // A piece of a record at the end is given up; whole records are not.
     assert_eq!(after.lineage, before.lineage);
-    assert_eq!(standby.value("SELECT pg_last_wal_replay_lsn()"), replayed);
-    let offsets = (after.offset.0, before.offset.0);
-    assert!(offsets.0.abs_diff(offsets.1) < 64, "{offsets:?}");
+    assert!(after.offset >= replayed, "{after} {replayed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use sentinel_core::observation::{Observation, ProbeFailure};
 use sentinel_tests::postgres_server::{
     self, FirstStart, Options, PASSWORD, Paused, PostgresServer, PostgresVersion,
@@ -111,4 +112,52 @@ async fn a_session_that_somebody_ends_is_replaced_within_the_probe() {
         server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sentinel-probe'");
         node.facts(&server).await;
     }
+}
+
+/// Sessions that stand work on; nobody else is let in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lets_nobody_in_is_silent() {
+    let server = PostgresServer::primary(&PostgresVersion::any());
+    let node = Node::new();
+    node.facts(&server).await;
+    server.pause(Paused::Postmaster);
+    let silent = Observation::Failure(ProbeFailure::TimedOut);
+    wait::until_async("nobody is let in", || async {
+        (node.look(&server, SHORT).await == silent).then_some(())
+    })
+    .await;
+    for _ in 0..5 {
+        assert_eq!(node.look(&server, SHORT).await, silent);
+    }
+    server.resume();
+    wait::until_async("it answers again", || async {
+        matches!(node.look(&server, SHORT).await, Observation::Facts(_)).then_some(())
+    })
+    .await;
+    assert!(!server.log_text().contains("startup packet"));
+}
+
+/// Sessions answer, and no commit would: what writes the log to disk stands still.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_does_not_write_is_silent() {
+    let server = PostgresServer::primary(&PostgresVersion::any());
+    let node = Node::new();
+    node.facts(&server).await;
+    let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";
+    let writer = Pid::from_raw(server.value(writer).parse().unwrap()).unwrap();
+    kill_process(writer, Signal::STOP).unwrap();
+    let silent = Observation::Failure(ProbeFailure::TimedOut);
+    wait::until_async("its disk is missed", || async {
+        (node.look(&server, SHORT).await == silent).then_some(())
+    })
+    .await;
+    // A new connection does not take it for a server that works.
+    assert_eq!(node.look(&server, SHORT).await, silent);
+    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sentinel-probe'");
+    assert_eq!(node.look(&server, SHORT).await, silent);
+    kill_process(writer, Signal::CONT).unwrap();
+    wait::until_async("it answers again", || async {
+        matches!(node.look(&server, SHORT).await, Observation::Facts(_)).then_some(())
+    })
+    .await;
 }
