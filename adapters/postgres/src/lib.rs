@@ -4,9 +4,10 @@
 //! `query` says what is asked of a server, `facts` what counts as a fact, `timeline` how the branch of
 //! history is found, `act` what each step does, `session` when a step that went wrong is refused and
 //! when it is unknown, `sync_names` where a server keeps its write quorum, `hazard` when a standby may be
-//! pointed elsewhere by a mere reload.
+//! pointed elsewhere by a mere reload. `agent` is the host side.
 mod act;
 mod adapter;
+pub mod agent;
 mod connection;
 mod conninfo;
 mod credentials;

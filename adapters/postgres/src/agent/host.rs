@@ -1,0 +1,370 @@
+//! The agent of one instance: takes orders in the order of their authority, and works on one job at a time.
+//!
+//! A job outlives the deadline of the order that began it; the order, repeated, is told how far it is. What is asked of a
+//! running server in its own language goes through the adapter, like everybody's. Minds no other instance, and decides
+//! nothing: what it does without an order stands in `supervision`.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sentinel_core::action::{Action, ActionKind, Outcome};
+use sentinel_core::id::{InstanceId, ProbeId};
+use sentinel_core::observation::{Facts, Link, Observation, ProbeRequest, Role, Upstream};
+use sentinel_core::runtime::{Adapter, Clock};
+use tokio::sync::{Mutex as HeldMutex, Notify, watch};
+use tokio::time::Instant;
+
+use super::account::{Account, AccountError};
+use super::crossing::{self, Crossing};
+use super::desk::{Aim, Desk, Progress};
+use super::journal::{Journal, JournalError, Step};
+use super::pause;
+use super::programs::{ProgramError, Programs};
+use super::report::{AgentStatus, Board};
+use super::settings::{AgentSettings, SettingsError};
+use super::standing::{Accepted, Standing, StandingError};
+use super::supervision;
+use crate::host::Host;
+
+/// Why an agent does not begin. Its server is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The settings cannot work.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A folder of the agent cannot be made or entered.
+    #[error("the agent's folder `{}` cannot be made: {source}", .path.display())]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something that the agent cannot do without; the text says what, and what to do.
+    #[error("{0}")]
+    Unable(String),
+}
+
+impl From<AccountError> for AgentError {
+    fn from(error: AccountError) -> Self {
+        Self::Unable(error.to_string())
+    }
+}
+
+impl From<ProgramError> for AgentError {
+    fn from(error: ProgramError) -> Self {
+        Self::Unable(error.to_string())
+    }
+}
+
+impl From<StandingError> for AgentError {
+    fn from(error: StandingError) -> Self {
+        Self::Unable(error.to_string())
+    }
+}
+
+impl From<JournalError> for AgentError {
+    fn from(error: JournalError) -> Self {
+        Self::Unable(error.to_string())
+    }
+}
+
+/// The agent of one PostgreSQL server on this host. Dropping it ends its supervision, never the server.
+pub struct PostgresHost {
+    shared: Arc<Shared>,
+    status: watch::Receiver<AgentStatus>,
+    supervision: tokio::task::JoinHandle<()>,
+}
+
+impl std::fmt::Debug for PostgresHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresHost")
+            .field("instance", &self.shared.settings.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What orders and supervision share.
+pub(super) struct Shared {
+    pub(super) settings: AgentSettings,
+    pub(super) programs: Programs,
+    pub(super) board: Board,
+    pub(super) desk: Desk,
+    pub(super) standing: watch::Receiver<Standing>,
+    /// Highest order accepted; also held while one is being accepted.
+    pub(super) accepted: HeldMutex<Accepted>,
+    /// A pause by order.
+    pub(super) paused: Mutex<Option<Paused>>,
+    /// Something changed that supervision should look at.
+    pub(super) news: Notify,
+    /// How the running server is asked and told.
+    sql: Arc<dyn Adapter>,
+    clock: Clock,
+}
+
+/// A server that was stopped for a switchover.
+#[derive(Clone, Debug)]
+pub(super) struct Paused {
+    /// Until when it stays stopped.
+    pub(super) until: Instant,
+    /// What it said of itself last; its position becomes that of its last record.
+    pub(super) facts: Box<Facts>,
+}
+
+/// A probe of our own server may take as long.
+const PROBE_LIMIT: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(20);
+/// What is left of a deadline when an answer is sent.
+const ANSWER_MARGIN: Duration = Duration::from_millis(20);
+
+impl PostgresHost {
+    /// Begins to mind the server. `sql` is an adapter that knows no agent: what it does, it does over a connection.
+    pub fn start(
+        settings: AgentSettings,
+        standing: watch::Receiver<Standing>,
+        sql: Arc<dyn Adapter>,
+        clock: Clock,
+    ) -> Result<Self, AgentError> {
+        settings.validate()?;
+        for path in [&settings.state_dir, &settings.diverged_dir] {
+            fs::create_dir_all(path).map_err(|source| AgentError::Folder {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        let account = Account::choose(settings.account.as_deref(), &settings.data_dir)?;
+        let bin_dir = settings.bin_dir.as_deref();
+        let programs = Programs::find(bin_dir, &settings.data_dir, account)?;
+        let accepted = Accepted::open(&settings.state_dir)?;
+        Journal::open(&settings.state_dir)?;
+        let (board, status) = Board::new();
+        let shared = Arc::new(Shared {
+            settings,
+            programs,
+            board,
+            desk: Desk::default(),
+            standing,
+            accepted: HeldMutex::new(accepted),
+            paused: Mutex::new(None),
+            news: Notify::new(),
+            sql,
+            clock,
+        });
+        let supervision = tokio::spawn(supervision::run(Arc::clone(&shared)));
+        Ok(Self {
+            shared,
+            status,
+            supervision,
+        })
+    }
+
+    /// What the agent shows of itself.
+    pub fn status(&self) -> watch::Receiver<AgentStatus> {
+        self.status.clone()
+    }
+}
+
+impl Drop for PostgresHost {
+    fn drop(&mut self) {
+        self.supervision.abort();
+        self.shared.desk.abandon();
+    }
+}
+
+impl Host for PostgresHost {
+    fn carry_out(&self, action: Action) -> BoxFuture<'static, Outcome> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.carry_out(action).await })
+    }
+}
+
+impl Shared {
+    async fn carry_out(self: Arc<Self>, action: Action) -> Outcome {
+        let settings = &self.settings;
+        if action.service != settings.service || action.instance != settings.instance {
+            return Outcome::Refused(format!(
+                "this agent minds {} of {}, not {} of {}",
+                settings.instance, settings.service, action.instance, action.service
+            ));
+        }
+        if self.clock.until(action.deadline).is_zero() {
+            return Outcome::Refused("the order came after its deadline".to_owned());
+        }
+        if let Err(error) = self.accepted.lock().await.accept(action.token) {
+            return Outcome::Refused(error.to_string());
+        }
+        match action.kind.clone() {
+            ActionKind::Repoint { primary } => self.repoint(action, primary).await,
+            ActionKind::Demote { primary } => self.work(&action, Aim::Follow { primary }).await,
+            ActionKind::Rebuild { primary } => self.work(&action, Aim::Rebuild { primary }).await,
+            ActionKind::Pause { limit } => self.pause(&action, limit).await,
+            ActionKind::Resume => self.resume(&action).await,
+            ActionKind::Freeze
+            | ActionKind::Unfreeze { .. }
+            | ActionKind::Configure { .. }
+            | ActionKind::Promote { .. }
+            | ActionKind::RefuseWrites
+            | ActionKind::AcceptWrites => self.sql.act(action).await,
+        }
+    }
+
+    /// A standby that runs and may cross the fork as it is needs no host. Everything else is a job.
+    async fn repoint(self: &Arc<Self>, action: Action, primary: InstanceId) -> Outcome {
+        if let Some(facts) = self
+            .fulfilled(
+                &action,
+                &Aim::Follow {
+                    primary: primary.clone(),
+                },
+            )
+            .await
+        {
+            return Outcome::Done(Box::new(facts));
+        }
+        let open = matches!(Journal::open(&self.settings.state_dir), Ok(Some(journal)) if journal.is_open());
+        if self.desk.is_busy() || open || !self.settings.is_standby() {
+            return self.work(&action, Aim::Follow { primary }).await;
+        }
+        match crossing::judge(self, &primary).await {
+            Ok(Crossing::AsItIs) => self.sql.act(action).await,
+            Ok(Crossing::ByHost(reason)) => {
+                tracing::info!(instance = %self.settings.instance, reason, "a standby is brought over by its agent");
+                self.work(&action, Aim::Follow { primary }).await
+            }
+            Err(reason) => Outcome::Refused(reason),
+        }
+    }
+
+    /// Begins a job, or looks how far it is, and waits for it as long as the order allows.
+    async fn work(self: &Arc<Self>, action: &Action, aim: Aim) -> Outcome {
+        if let Some(facts) = self.fulfilled(action, &aim).await {
+            return Outcome::Done(Box::new(facts));
+        }
+        if let Err(text) = supervision::begin(self, aim, action.token).await {
+            return Outcome::Refused(text);
+        }
+        let mut changes = self.desk.changes();
+        let left = self
+            .clock
+            .until(action.deadline)
+            .saturating_sub(ANSWER_MARGIN);
+        let over = changes.wait_for(|progress| progress.as_ref().is_none_or(Progress::is_over));
+        match tokio::time::timeout(left, over).await {
+            Ok(Ok(progress)) => match (*progress).clone() {
+                Some(Progress::Refused(text)) => return Outcome::Refused(text),
+                Some(Progress::Failed(text)) => return Outcome::Unknown(text),
+                Some(Progress::Done | Progress::Working) | None => {}
+            },
+            Ok(Err(_)) | Err(_) => return Outcome::Unknown(self.board.show().progress()),
+        }
+        match self.facts_until(action).await {
+            Some(facts) => Outcome::Done(Box::new(facts)),
+            None => Outcome::Unknown("the standby runs and does not answer queries yet".to_owned()),
+        }
+    }
+
+    /// Whether what is ordered is so already; then nothing is stopped for it.
+    async fn fulfilled(&self, action: &Action, aim: &Aim) -> Option<Facts> {
+        if self.desk.is_busy() {
+            return None;
+        }
+        let done = match Journal::open(&self.settings.state_dir) {
+            Ok(Some(journal)) if journal.is_open() => return None,
+            Ok(Some(journal)) => {
+                let same =
+                    journal.primary == *aim.primary() && journal.epoch == action.token.epoch.0;
+                journal.step == Step::Finished && same && (journal.rebuild || !aim.is_rebuild())
+            }
+            Ok(None) => false,
+            Err(_) => return None,
+        };
+        // A server that hangs must not use up the time in which the job is to be begun.
+        let patience = self.clock.until(action.deadline) / 2;
+        let facts = tokio::time::timeout(patience, self.facts()).await.ok()??;
+        let follows = match &facts.role {
+            Role::Replica { upstream, link } => {
+                *upstream == Upstream::Instance(aim.primary().clone()) && *link == Link::Streaming
+            }
+            Role::Primary => false,
+        };
+        let enough = if aim.is_rebuild() { done } else { follows };
+        enough.then_some(facts)
+    }
+
+    /// For a switchover: the last write is in the log, and nobody can add another.
+    async fn pause(self: &Arc<Self>, action: &Action, limit: Duration) -> Outcome {
+        if self.desk.is_busy() {
+            return Outcome::Refused(format!(
+                "the agent is at work: {}",
+                self.board.show().progress()
+            ));
+        }
+        let left = self
+            .clock
+            .until(action.deadline)
+            .saturating_sub(ANSWER_MARGIN);
+        match tokio::time::timeout(left, pause::stop(self, limit)).await {
+            Ok(Ok(facts)) => Outcome::Done(facts),
+            Ok(Err(text)) => {
+                self.unpause();
+                Outcome::Unknown(text)
+            }
+            Err(_) => Outcome::Unknown("the server is stopping".to_owned()),
+        }
+    }
+
+    async fn resume(self: &Arc<Self>, action: &Action) -> Outcome {
+        self.unpause();
+        let started = pause::end(self).await;
+        match (started, self.facts_until(action).await) {
+            (Ok(()), Some(facts)) => Outcome::Done(Box::new(facts)),
+            (Ok(()), None) => Outcome::Unknown("the server is starting".to_owned()),
+            (Err(text), _) => Outcome::Refused(text),
+        }
+    }
+
+    pub(super) fn unpause(&self) {
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.news.notify_one();
+    }
+
+    /// The pause that has not run out.
+    pub(super) fn pause_now(&self) -> Option<Paused> {
+        let paused = self
+            .paused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        paused.filter(|paused| Instant::now() < paused.until)
+    }
+
+    async fn facts_until(&self, action: &Action) -> Option<Facts> {
+        loop {
+            if let Some(facts) = self.facts().await {
+                return Some(facts);
+            }
+            if self.clock.until(action.deadline) <= ANSWER_MARGIN {
+                return None;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The facts of our server, as the adapter reads them.
+    pub(super) async fn facts(&self) -> Option<Facts> {
+        let request = ProbeRequest {
+            id: ProbeId(0),
+            service: self.settings.service.clone(),
+            instance: self.settings.instance.clone(),
+            deadline: self.clock.now() + PROBE_LIMIT,
+        };
+        match self.sql.probe(request).await {
+            Observation::Facts(facts) => Some(*facts),
+            Observation::Failure(_) => None,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The journal of a job: how far a rewind or a rebuild has got, on disk before the step that it names.
+//!
+//! As long as a journal is open, the data folder is never started but by the job itself: half rewound it would answer
+//! and be wrong. A new agent goes on where the journal says. Knows no step's work.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sentinel_core::id::InstanceId;
+use serde::{Deserialize, Serialize};
+
+use super::durable;
+
+/// How far a job has got. Each step may be begun again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Step {
+    /// Nothing was changed, but the server may have been stopped.
+    Begun,
+    /// The data folder is being rewound: it is neither the old nor the new one.
+    Rewinding,
+    /// The data are the primary's; so are the settings, and nothing says that it is a standby.
+    Rewound,
+    /// A copy is being made in this folder; the data folder is untouched.
+    Copying { folder: PathBuf },
+    /// The copy is whole, and takes the place of the data folder, which is kept in `old`.
+    Swapping { folder: PathBuf, old: PathBuf },
+    /// The data folder is a standby's, and can be started.
+    Ready,
+    /// The job is done; kept so that the order, repeated, is known to be fulfilled.
+    Finished,
+}
+
+/// One job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Journal {
+    /// Layout of this file.
+    version: u32,
+    /// What became of the order.
+    pub(super) step: Step,
+    /// Whether a copy was ordered whatever the two histories say.
+    pub(super) rebuild: bool,
+    /// From whom the data come.
+    pub(super) primary: InstanceId,
+    /// Epoch of the order.
+    pub(super) epoch: u64,
+    /// How often a rewind was begun.
+    pub(super) rewinds: u32,
+    /// Where the diverged log was saved.
+    pub(super) diverged: Option<PathBuf>,
+    /// Where the former data folder is kept until the new one runs.
+    pub(super) old: Option<PathBuf>,
+}
+
+const VERSION: u32 = 1;
+const FILE: &str = "job.json";
+
+/// A journal that cannot be used. Nothing was changed, and the server is not started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JournalError {
+    /// It is there and does not say what it should.
+    #[error(
+        "the journal `{}` of an unfinished rewind or rebuild is damaged: {problem}. The data folder may be half rewound and is not started. \
+         Remove the data folder and the journal, and the agent makes a new copy of the primary", .path.display()
+    )]
+    Damaged { path: PathBuf, problem: String },
+    /// It cannot be read or written.
+    #[error("the journal `{}` cannot be used: {source}", .path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl Journal {
+    /// A job that begins.
+    pub(super) fn begin(primary: InstanceId, epoch: u64, rebuild: bool) -> Self {
+        Self {
+            version: VERSION,
+            step: Step::Begun,
+            rebuild,
+            primary,
+            epoch,
+            rewinds: 0,
+            diverged: None,
+            old: None,
+        }
+    }
+
+    /// Reads the journal; `None` when no job was ever begun.
+    pub(super) fn open(state_dir: &Path) -> Result<Option<Self>, JournalError> {
+        let path = state_dir.join(FILE);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(JournalError::Io { path, source }),
+        };
+        let journal: Self = match serde_json::from_slice(&text) {
+            Ok(journal) => journal,
+            Err(error) => {
+                let problem = error.to_string();
+                return Err(JournalError::Damaged { path, problem });
+            }
+        };
+        if journal.version != VERSION {
+            let problem = format!(
+                "it has layout {}, this agent knows {VERSION}",
+                journal.version
+            );
+            return Err(JournalError::Damaged { path, problem });
+        }
+        Ok(Some(journal))
+    }
+
+    /// Whether the data folder is in the job's hands.
+    pub(super) fn is_open(&self) -> bool {
+        self.step != Step::Finished
+    }
+
+    /// Goes on to a step: it is on disk when this returns.
+    pub(super) fn advance(&mut self, state_dir: &Path, step: Step) -> Result<(), JournalError> {
+        self.step = step;
+        let path = state_dir.join(FILE);
+        let text = serde_json::to_vec_pretty(self).map_err(|error| JournalError::Damaged {
+            path: path.clone(),
+            problem: error.to_string(),
+        })?;
+        durable::replace(&path, &text).map_err(|source| JournalError::Io { path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn a_journal_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Journal::open(folder.path()).unwrap(), None);
+        let mut journal = Journal::begin(InstanceId::new("::1", 5432), 3, false);
+        journal.rewinds = 1;
+        journal.advance(folder.path(), Step::Rewinding).unwrap();
+        let found = Journal::open(folder.path()).unwrap().unwrap();
+        assert_eq!(found, journal);
+        assert!(found.is_open());
+        journal.advance(folder.path(), Step::Finished).unwrap();
+        assert!(!Journal::open(folder.path()).unwrap().unwrap().is_open());
+    }
+
+    #[test]
+    fn a_damaged_journal_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        for bad in ["", "{", "{\"version\":1}"] {
+            fs::write(folder.path().join(FILE), bad).unwrap();
+            let error = Journal::open(folder.path()).unwrap_err();
+            assert!(matches!(error, JournalError::Damaged { .. }), "{bad}");
+        }
+    }
+}

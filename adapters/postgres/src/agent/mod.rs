@@ -1,0 +1,34 @@
+//! The host side of PostgreSQL: supervises the server of one instance on this host, and turns it from a primary into a
+//! standby and back to life. It knows one data folder; which instance is the primary it is told.
+
+mod account;
+mod boundary;
+mod configuration;
+mod control;
+mod crossing;
+mod desk;
+mod diverged;
+mod durable;
+mod host;
+mod journal;
+mod pause;
+mod policy;
+mod postmaster;
+mod postmaster_file;
+mod programs;
+mod rebuild;
+mod rejoin;
+mod relation;
+mod remnants;
+mod report;
+mod server;
+mod settings;
+mod standing;
+mod supervision;
+mod upstream;
+mod wal;
+
+pub use host::{AgentError, PostgresHost};
+pub use report::{AgentState, AgentStatus, Diverged};
+pub use settings::{AgentSettings, How, Limits, SettingsError};
+pub use standing::Standing;

@@ -1,0 +1,211 @@
+//! Decides what is done about a server that does not run, without an order.
+//!
+//! Pure. A standby is started again. A primary only while the committed table, at rest, says that it still is the primary:
+//! otherwise it is either left alone, or turned into a standby of the one that is.
+
+use std::time::Duration;
+
+use sentinel_core::id::{Epoch, InstanceId};
+
+use super::standing::Standing;
+
+/// What is in the data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folder {
+    /// Nothing: it is to become a standby.
+    Empty,
+    /// A standby.
+    Standby,
+    /// A primary, or one that was.
+    Primary,
+    /// A job has it in its hands, and has not finished.
+    Unfinished,
+}
+
+/// Everything that the decision is made from.
+#[derive(Clone, Debug)]
+pub(super) struct Situation<'a> {
+    pub(super) own: &'a InstanceId,
+    pub(super) folder: Folder,
+    pub(super) standing: &'a Standing,
+    /// The highest epoch of which an order was accepted.
+    pub(super) accepted: Epoch,
+    /// How long the server has been down.
+    pub(super) down: Duration,
+    /// How often it was started since it last ran for a while.
+    pub(super) failures: u32,
+    /// Since the last try.
+    pub(super) tried: Option<Duration>,
+    pub(super) restart_after: Duration,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Look again after this time, or when something changed.
+    Wait(Duration),
+    /// Look again when something changed; why.
+    Leave(&'static str),
+    /// Start it as it is.
+    Start,
+    /// Make it a standby of this primary.
+    Follow(InstanceId),
+}
+
+/// The first failure is followed by this pause, each other by twice as long, up to the longest.
+const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_DOUBLINGS_MAX: u32 = 7;
+
+/// Decides about a server that does not run.
+pub(super) fn decide(situation: &Situation<'_>) -> Decision {
+    // News older than the orders that were obeyed would undo them.
+    let current = situation.standing.epoch >= situation.accepted;
+    let primary = situation.standing.primary.as_ref().filter(|_| current);
+    match (situation.folder, primary) {
+        (Folder::Standby, _) => start(situation, Duration::ZERO),
+        (Folder::Primary, Some(primary)) if primary == situation.own => {
+            match situation.standing.stage_steady {
+                true => start(situation, situation.restart_after),
+                false => Decision::Leave("a failover is under way"),
+            }
+        }
+        (Folder::Primary, Some(primary)) => follow(situation, primary),
+        (Folder::Empty | Folder::Unfinished, Some(primary)) if primary != situation.own => {
+            follow(situation, primary)
+        }
+        (Folder::Empty, Some(_)) => Decision::Leave("the committed primary has no data folder"),
+        (Folder::Unfinished, Some(_)) => Decision::Leave(
+            "the committed primary's data folder is in the hands of an unfinished job",
+        ),
+        (Folder::Primary | Folder::Empty | Folder::Unfinished, None) => {
+            Decision::Leave("it is not known who is the primary")
+        }
+    }
+}
+
+fn start(situation: &Situation<'_>, grace: Duration) -> Decision {
+    let pause = match situation.failures {
+        0 => Duration::ZERO,
+        failures => PAUSE * 2u32.pow((failures - 1).min(PAUSE_DOUBLINGS_MAX)),
+    };
+    let tried = situation.tried.unwrap_or(Duration::MAX);
+    let left = grace
+        .saturating_sub(situation.down)
+        .max(pause.saturating_sub(tried));
+    match left.is_zero() {
+        true => Decision::Start,
+        false => Decision::Wait(left),
+    }
+}
+
+/// An order is waited for first: it comes with authority, and may be another.
+fn follow(situation: &Situation<'_>, primary: &InstanceId) -> Decision {
+    let left = situation.restart_after.saturating_sub(situation.down);
+    match left.is_zero() {
+        true if situation.standing.stage_steady => Decision::Follow(primary.clone()),
+        true => Decision::Leave("a failover is under way"),
+        false => Decision::Wait(left),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(port: u16) -> InstanceId {
+        InstanceId::new("10.0.0.1", port)
+    }
+
+    fn decided(
+        folder: Folder,
+        primary: Option<u16>,
+        change: impl FnOnce(&mut Situation<'_>, &mut Standing),
+    ) -> Decision {
+        let own = instance(1);
+        let mut standing = Standing {
+            primary: primary.map(instance),
+            epoch: Epoch(3),
+            stage_steady: true,
+        };
+        let unused = Standing::default();
+        let mut situation = Situation {
+            own: &own,
+            folder,
+            standing: &unused,
+            accepted: Epoch(3),
+            down: Duration::from_secs(9),
+            failures: 0,
+            tried: None,
+            restart_after: Duration::from_secs(1),
+        };
+        change(&mut situation, &mut standing);
+        let situation = Situation {
+            standing: &standing,
+            ..situation
+        };
+        decide(&situation)
+    }
+
+    #[test]
+    fn a_primary_is_started_only_while_it_is_the_committed_one() {
+        let primary = Folder::Primary;
+        assert_eq!(decided(primary, Some(1), |_, _| {}), Decision::Start);
+        assert_eq!(
+            decided(primary, Some(2), |_, _| {}),
+            Decision::Follow(instance(2))
+        );
+        assert!(matches!(
+            decided(primary, None, |_, _| {}),
+            Decision::Leave(_)
+        ));
+        let unsteady = decided(primary, Some(1), |_, standing| {
+            standing.stage_steady = false
+        });
+        assert!(matches!(unsteady, Decision::Leave(_)));
+        // An order of a later epoch was obeyed than the table is known of.
+        let stale = decided(primary, Some(1), |situation, _| {
+            situation.accepted = Epoch(4)
+        });
+        assert!(matches!(stale, Decision::Leave(_)));
+        let early = decided(primary, Some(1), |situation, _| {
+            situation.down = Duration::ZERO
+        });
+        assert_eq!(early, Decision::Wait(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_standby_is_started_at_once_and_then_more_and_more_slowly() {
+        assert_eq!(
+            decided(Folder::Standby, None, |s, _| s.down = Duration::ZERO),
+            Decision::Start
+        );
+        let again = |failures, tried| {
+            decided(Folder::Standby, Some(2), |situation, _| {
+                situation.failures = failures;
+                situation.tried = Some(Duration::from_millis(tried));
+            })
+        };
+        assert_eq!(again(1, 0), Decision::Wait(Duration::from_millis(200)));
+        assert_eq!(again(1, 200), Decision::Start);
+        assert_eq!(again(3, 0), Decision::Wait(Duration::from_millis(800)));
+        assert_eq!(again(99, 0), Decision::Wait(PAUSE * 128));
+    }
+
+    #[test]
+    fn an_empty_or_unfinished_folder_becomes_a_standby_and_never_a_primary() {
+        for folder in [Folder::Empty, Folder::Unfinished] {
+            assert_eq!(
+                decided(folder, Some(2), |_, _| {}),
+                Decision::Follow(instance(2))
+            );
+            assert!(matches!(
+                decided(folder, Some(1), |_, _| {}),
+                Decision::Leave(_)
+            ));
+            assert!(matches!(
+                decided(folder, None, |_, _| {}),
+                Decision::Leave(_)
+            ));
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! Turns the data folder into a standby of the given primary, whatever it was before: as it is where that is enough, by a
+//! rewind where it diverged, by a copy where nothing else is safe. What only it had is kept first.
+//!
+//! Goes from step to step of the journal; each may have been broken off and is then done again. Asks nobody whether it
+//! should: an order, or the committed table, has said so.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::boundary;
+use super::configuration;
+use super::control::{self, Control, ControlError, Left};
+use super::desk::Aim;
+use super::diverged::{self, Extent, Keep};
+use super::journal::{Journal, JournalError, Step};
+use super::programs::{ProgramError, Programs, lend_password};
+use super::rebuild::{self, RebuildError};
+use super::relation::{self, Own, OwnRole, Parting, Relation};
+use super::report::{Board, percent_of};
+use super::server::{self, Reached, StartError, StopError, StopMode};
+use super::settings::AgentSettings;
+use super::upstream::{self, Primary, UpstreamError};
+use super::wal::history_file;
+use crate::conninfo::Conninfo;
+use crate::history::{DamagedHistory, History, Timeline};
+use crate::sync_names::Unwritable;
+
+/// Why the folder is not a standby yet. The journal says how far it got; but for `Foreign` a later try goes on there.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RejoinError {
+    /// The folder is another database's. Nothing was touched.
+    #[error(
+        "the data folder holds the database {own}, the primary {theirs}: this is not the same service. Nothing was touched; \
+         move the data folder away if this instance is to become a copy of the primary"
+    )]
+    Foreign { own: String, theirs: String },
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Stop(#[from] StopError),
+    #[error(transparent)]
+    Name(#[from] Unwritable),
+    /// A history file in the folder is damaged.
+    #[error(transparent)]
+    History(#[from] DamagedHistory),
+    /// A file of the folder or of the agent cannot be used.
+    #[error("{what}: {source}")]
+    Io {
+        what: &'static str,
+        source: std::io::Error,
+    },
+}
+
+/// A rewind that was broken off is tried again so often before a copy is made.
+const REWINDS_MAX: u32 = 2;
+/// Recovery of a server that was killed under load takes minutes.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(1800);
+const SYNC_LIMIT: Duration = Duration::from_secs(600);
+
+/// One job: the folder, the tools, and the journal.
+#[derive(Debug)]
+pub(super) struct Rejoin<'a> {
+    pub(super) settings: &'a AgentSettings,
+    pub(super) programs: &'a Programs,
+    pub(super) board: &'a Board,
+    pub(super) journal: Journal,
+}
+
+impl Rejoin<'_> {
+    /// Goes on from the journal's step until the standby runs.
+    pub(super) async fn run(&mut self) -> Result<(), RejoinError> {
+        loop {
+            match self.journal.step.clone() {
+                Step::Begun => self.begin().await?,
+                Step::Rewinding => self.rewind().await?,
+                Step::Rewound => self.dress().await?,
+                Step::Copying { folder } => self.copy(folder).await?,
+                Step::Swapping { folder, old } => self.swap(&folder, old).await?,
+                Step::Ready => self.start().await?,
+                Step::Finished => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes another primary, or a copy where a rewind was ordered. Half rewound from one primary, a folder holds pages
+    /// that a rewind from another one would not replace.
+    pub(super) fn redirect(&mut self, aim: &Aim, epoch: u64) -> Result<(), RejoinError> {
+        let other =
+            self.journal.primary != *aim.primary() || (aim.is_rebuild() && !self.journal.rebuild);
+        self.journal.epoch = epoch;
+        if !other {
+            return Ok(());
+        }
+        tracing::info!(instance = %self.settings.instance, from = %self.journal.primary, to = %aim.primary(), "an unfinished job takes another primary");
+        self.journal.primary = aim.primary().clone();
+        self.journal.rebuild = aim.is_rebuild();
+        match self.journal.step.clone() {
+            Step::Rewinding | Step::Rewound => {
+                configuration::restore(
+                    &self.aside(),
+                    &self.settings.data_dir,
+                    self.programs.account,
+                )
+                .map_err(io(SETTINGS))?;
+                self.advance_to_copy()
+            }
+            Step::Copying { folder } => {
+                rebuild::remove(&folder)?;
+                self.advance(Step::Begun)
+            }
+            Step::Swapping { folder, old } => {
+                rebuild::swap(&self.settings.data_dir, &folder, &old)?;
+                self.journal.old = Some(old);
+                self.advance(Step::Begun)
+            }
+            Step::Begun | Step::Ready | Step::Finished => self.advance(Step::Begun),
+        }
+    }
+
+    fn advance(&mut self, step: Step) -> Result<(), RejoinError> {
+        tracing::info!(instance = %self.settings.instance, primary = %self.journal.primary, ?step, "rejoin");
+        Ok(self.journal.advance(&self.settings.state_dir, step)?)
+    }
+
+    /// Looks before it touches anything, then stops the server and judges what it left.
+    async fn begin(&mut self) -> Result<(), RejoinError> {
+        let primary = upstream::ask(self.settings, &self.journal.primary).await?;
+        if !self.settings.data_dir.join("PG_VERSION").exists() {
+            rebuild::check(self.settings, primary.bytes)?;
+            return self.advance_to_copy();
+        }
+        let control = control::read(self.programs, &self.settings.data_dir).await?;
+        if control.system_identifier != primary.theirs.system_identifier {
+            return Err(foreign(&control, &primary));
+        }
+        self.advance(Step::Begun)?;
+        self.board.doing("stopping the server");
+        server::stop(self.settings, StopMode::Smart).await?;
+        let own = self.own().await?;
+        let judged = relation::judge(&own, &primary.theirs);
+        tracing::info!(instance = %self.settings.instance, primary = %self.journal.primary, ?judged, "how the data folder stands to the primary");
+        match judged {
+            Relation::Foreign => Err(foreign(&own.control, &primary)),
+            Relation::Follows(_) | Relation::Diverged(_) if self.journal.rebuild => {
+                let parting = relation::parting_of(&own, &primary.theirs);
+                self.replace(&own, parting, &primary).await
+            }
+            Relation::Follows(parting) => self.follow(&own, parting),
+            Relation::Diverged(parting) => {
+                self.keep(&own.control, parting).await?;
+                self.prepare_rewind(&own).await
+            }
+            Relation::Replaced(reason, parting) => {
+                tracing::warn!(instance = %self.settings.instance, reason, "a rewind is impossible; a copy is made");
+                self.replace(&own, parting, &primary).await
+            }
+        }
+    }
+
+    async fn own(&self) -> Result<Own, RejoinError> {
+        let control = control::read(self.programs, &self.settings.data_dir).await?;
+        let role = match self.settings.is_standby() {
+            true => OwnRole::Standby,
+            false => OwnRole::Primary,
+        };
+        let history = own_history(self.settings, &control)?;
+        Ok(Own {
+            control,
+            history,
+            role,
+        })
+    }
+
+    async fn keep(&mut self, control: &Control, parting: Parting) -> Result<(), RejoinError> {
+        if self.journal.diverged.is_some() {
+            return Ok(());
+        }
+        self.board.doing("keeping the diverged log");
+        let data_dir = &self.settings.data_dir;
+        let extent = diverged::extent(self.programs, data_dir, parting).await;
+        if extent == Extent::Nothing {
+            return Ok(());
+        }
+        let kept = diverged::keep(
+            self.settings,
+            &Keep {
+                parting,
+                extent: &extent,
+                segment_size: control.segment_size,
+                system_identifier: &control.system_identifier,
+                epoch: self.journal.epoch,
+            },
+        )
+        .map_err(io(
+            "the diverged log could not be kept, so nothing was thrown away",
+        ))?;
+        tracing::warn!(
+            instance = %self.settings.instance, from = kept.from, to = kept.to, bytes = kept.bytes,
+            folder = %kept.folder.display(), "writes that only this instance had are kept"
+        );
+        self.journal.diverged = Some(kept.folder.clone());
+        self.board.update(|status| status.diverged = Some(kept));
+        Ok(())
+    }
+
+    /// Nothing beyond the fork was replayed: at most the log itself is in the way.
+    fn follow(&mut self, own: &Own, parting: Option<Parting>) -> Result<(), RejoinError> {
+        if let (Some(parting), OwnRole::Standby) = (parting, own.role) {
+            let aside = self.settings.state_dir.join("set-aside");
+            rebuild::remove(&aside)?;
+            let size = own.control.segment_size;
+            let moved = boundary::move_aside(&self.settings.data_dir, parting, size, &aside)
+                .map_err(io("the log beyond the fork could not be moved aside"))?;
+            tracing::info!(instance = %self.settings.instance, moved, fork = %parting.at, "log beyond the fork moved aside");
+        }
+        self.become_standby()?;
+        self.advance(Step::Ready)
+    }
+
+    async fn replace(
+        &mut self,
+        own: &Own,
+        parting: Option<Parting>,
+        primary: &Primary,
+    ) -> Result<(), RejoinError> {
+        rebuild::check(self.settings, primary.bytes)?;
+        if let Some(parting) = parting {
+            self.keep(&own.control, parting).await?;
+        }
+        self.advance_to_copy()
+    }
+
+    fn advance_to_copy(&mut self) -> Result<(), RejoinError> {
+        let folder = rebuild::beside(&self.settings.data_dir, "new");
+        self.advance(Step::Copying { folder })
+    }
+
+    /// A rewind needs a folder that was left cleanly. The settings are kept before anything overwrites them.
+    async fn prepare_rewind(&mut self, own: &Own) -> Result<(), RejoinError> {
+        match (own.control.left, own.role) {
+            (Left::ShutDown | Left::ShutDownInRecovery, _) => {}
+            (Left::InProduction | Left::InRecovery | Left::Between, OwnRole::Primary) => {
+                self.recover().await?;
+            }
+            // A standby recovers only as one; without an upstream it receives nothing meanwhile.
+            (Left::InProduction | Left::InRecovery | Left::Between, OwnRole::Standby) => {
+                self.board.doing("recovering the standby before the rewind");
+                let account = self.programs.account;
+                configuration::set(&self.settings.data_dir, [("primary_conninfo", "")], account)
+                    .map_err(io(SETTINGS))?;
+                server::start(self.settings, self.programs).await?;
+                server::stop(self.settings, StopMode::Fast).await?;
+            }
+        }
+        configuration::save(&self.settings.data_dir, &self.aside()).map_err(io(SETTINGS))?;
+        self.advance(Step::Rewinding)
+    }
+
+    /// Crash recovery in single-user mode, as `pg_rewind` would do it, but with its own limit and its own error.
+    async fn recover(&self) -> Result<(), RejoinError> {
+        self.board.doing("recovering before the rewind");
+        let mut command = self.programs.command("postgres");
+        command
+            .arg("--single")
+            .arg("-F")
+            .arg("-D")
+            .arg(&self.settings.data_dir);
+        if let Some(path) = &self.settings.config_file {
+            command
+                .arg("-c")
+                .arg(format!("config_file={}", path.display()));
+        }
+        // Nobody is there to acknowledge, and nothing of this is acknowledged to anybody.
+        command.args(["-c", "synchronous_standby_names=", "template1"]);
+        self.programs
+            .run("postgres", command, RECOVERY_LIMIT)
+            .await?;
+        Ok(())
+    }
+
+    async fn rewind(&mut self) -> Result<(), RejoinError> {
+        let from = self.journal.primary.clone();
+        server::stop(self.settings, StopMode::Immediate).await?;
+        if self.journal.rewinds >= REWINDS_MAX {
+            return self.give_up_rewind("it was broken off too often").await;
+        }
+        self.board
+            .doing(format!("rewinding from {from}: waiting for its checkpoint"));
+        upstream::await_checkpoint(self.settings, &from).await?;
+        if let Some(kept) = self
+            .journal
+            .diverged
+            .clone()
+            .filter(|_| self.journal.rewinds > 0)
+        {
+            let control = control::read(self.programs, &self.settings.data_dir).await?;
+            let account = self.programs.account;
+            diverged::put_back(
+                &kept,
+                &self.settings.data_dir,
+                control.segment_size,
+                account,
+            )
+            .map_err(io("the kept log could not be put back"))?;
+        }
+        self.journal.rewinds += 1;
+        self.advance(Step::Rewinding)?;
+        match self.run_rewind().await {
+            Ok(()) => {}
+            Err(ProgramError::Failed { text, .. }) => {
+                // From a primary that is gone, nothing can be concluded about the folder.
+                upstream::ask(self.settings, &from).await?;
+                return self.give_up_rewind(&text).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // One that was broken off after its last step is found complete, but was never flushed.
+        let mut command = self.programs.command("initdb");
+        command
+            .arg("--sync-only")
+            .arg("-D")
+            .arg(&self.settings.data_dir);
+        self.programs.run("initdb", command, SYNC_LIMIT).await?;
+        self.advance(Step::Rewound)
+    }
+
+    async fn run_rewind(&self) -> Result<(), ProgramError> {
+        let from = &self.journal.primary;
+        let role = self.settings.rewind_role();
+        let database = &self.settings.postgres.dbname;
+        let words = rebuild::connection_words(from, role, Some(database));
+        let mut command = self.programs.command("pg_rewind");
+        command.arg("--target-pgdata").arg(&self.settings.data_dir);
+        command.arg(format!("--source-server={words}"));
+        command.args(["--progress", "--no-ensure-shutdown"]);
+        lend_password(&mut command, role);
+        self.board.doing(format!("rewinding from {from}: copying"));
+        let progress = |line: &str| {
+            tracing::debug!(line, "pg_rewind");
+            if let Some(percent) = percent_of(line) {
+                self.board.percent(percent);
+            }
+        };
+        self.programs.follow("pg_rewind", command, progress).await
+    }
+
+    async fn give_up_rewind(&mut self, reason: &str) -> Result<(), RejoinError> {
+        tracing::warn!(instance = %self.settings.instance, reason, "the rewind failed; a copy is made");
+        let primary = upstream::ask(self.settings, &self.journal.primary).await?;
+        rebuild::check(self.settings, primary.bytes)?;
+        // The settings in the folder may be the primary's by now; the kept ones are its own.
+        configuration::restore(
+            &self.aside(),
+            &self.settings.data_dir,
+            self.programs.account,
+        )
+        .map_err(io(SETTINGS))?;
+        self.advance_to_copy()
+    }
+
+    /// After a rewind: its own settings, a standby, and a birth of its own.
+    async fn dress(&mut self) -> Result<(), RejoinError> {
+        let data_dir = &self.settings.data_dir;
+        configuration::restore(&self.aside(), data_dir, self.programs.account)
+            .map_err(io(SETTINGS))?;
+        self.become_standby()?;
+        let birth = configuration::birth(data_dir);
+        configuration::renew_incarnation(data_dir, birth)
+            .await
+            .map_err(io(SETTINGS))?;
+        self.advance(Step::Ready)
+    }
+
+    fn become_standby(&self) -> Result<(), RejoinError> {
+        let conninfo = self.conninfo()?;
+        let set = [("primary_conninfo", conninfo.expose())];
+        configuration::become_standby(&self.settings.data_dir, set, self.programs.account)
+            .map_err(io(SETTINGS))
+    }
+
+    fn conninfo(&self) -> Result<Conninfo, Unwritable> {
+        let settings = self.settings;
+        Conninfo::follow(
+            &settings.instance,
+            &self.journal.primary,
+            &settings.postgres,
+        )
+    }
+
+    async fn copy(&mut self, folder: PathBuf) -> Result<(), RejoinError> {
+        server::stop(self.settings, StopMode::Smart).await?;
+        let primary = self.journal.primary.clone();
+        rebuild::copy(self.settings, self.programs, &primary, &folder, self.board).await?;
+        let copied = control::read(self.programs, &folder).await?;
+        let theirs = upstream::ask(self.settings, &primary).await?;
+        if copied.system_identifier != theirs.theirs.system_identifier {
+            return Err(foreign(&copied, &theirs));
+        }
+        self.fit_copy(&folder)?;
+        let former = configuration::birth(&self.settings.data_dir);
+        configuration::renew_incarnation(&folder, former)
+            .await
+            .map_err(io(SETTINGS))?;
+        let old = rebuild::beside(&self.settings.data_dir, "old");
+        self.advance(Step::Swapping { folder, old })
+    }
+
+    /// A copy has its primary's settings. A folder that had its own gets them back; a new one gets its port.
+    fn fit_copy(&self, folder: &std::path::Path) -> Result<(), RejoinError> {
+        let account = self.programs.account;
+        let conninfo = self.conninfo()?;
+        let mut set = vec![("primary_conninfo", conninfo.expose())];
+        let port = self.settings.instance.port().to_string();
+        if self.settings.data_dir.join("PG_VERSION").exists() {
+            configuration::save(&self.settings.data_dir, &self.aside()).map_err(io(SETTINGS))?;
+            configuration::restore(&self.aside(), folder, account).map_err(io(SETTINGS))?;
+        } else {
+            if self.settings.config_file.is_none() {
+                set.push(("port", &port));
+            }
+            let first = self.settings.first_settings.iter();
+            set.extend(first.map(|(name, value)| (name.as_str(), value.as_str())));
+        }
+        configuration::become_standby(folder, set, account).map_err(io(SETTINGS))
+    }
+
+    async fn swap(&mut self, folder: &std::path::Path, old: PathBuf) -> Result<(), RejoinError> {
+        server::stop(self.settings, StopMode::Immediate).await?;
+        rebuild::swap(&self.settings.data_dir, folder, &old)?;
+        self.journal.old = Some(old);
+        self.advance(Step::Ready)
+    }
+
+    async fn start(&mut self) -> Result<(), RejoinError> {
+        self.board.doing("starting as a standby");
+        // One that still recovers may yet turn out unusable: the former folder is kept until it answers.
+        while server::start(self.settings, self.programs).await?.1 == Reached::Starting {
+            tracing::info!(instance = %self.settings.instance, "the standby is still recovering");
+        }
+        if let Some(old) = self.journal.old.take() {
+            rebuild::remove(&old)?;
+        }
+        self.advance(Step::Finished)
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.settings.state_dir.join("settings")
+    }
+}
+
+const SETTINGS: &str = "the settings files could not be kept, put back or written";
+
+fn io(what: &'static str) -> impl Fn(std::io::Error) -> RejoinError {
+    move |source| RejoinError::Io { what, source }
+}
+
+fn foreign(control: &Control, primary: &Primary) -> RejoinError {
+    RejoinError::Foreign {
+        own: control.system_identifier.clone(),
+        theirs: primary.theirs.system_identifier.clone(),
+    }
+}
+
+/// The path of the folder's newest timeline.
+pub(super) fn own_history(
+    settings: &AgentSettings,
+    control: &Control,
+) -> Result<History, RejoinError> {
+    let newest = newest_timeline(settings, control)?;
+    if newest == Timeline(1) {
+        return Ok(History::first());
+    }
+    let path = settings.data_dir.join("pg_wal").join(history_file(newest));
+    let text =
+        fs::read_to_string(path).map_err(io("the folder's own timeline history cannot be read"))?;
+    Ok(History::parse(newest, &text)?)
+}
+
+/// The newest timeline of the folder: right after a promotion only its log names it.
+fn newest_timeline(settings: &AgentSettings, control: &Control) -> Result<Timeline, RejoinError> {
+    let named = control.timeline.max(control.minimum_recovery_timeline);
+    let entries = fs::read_dir(settings.data_dir.join("pg_wal"))
+        .map_err(io("the write-ahead log cannot be listed"))?;
+    let logged = entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            let (timeline, _) = control.segment_size.parse_name(name.to_str()?)?;
+            Some(timeline)
+        })
+        .max();
+    Ok(logged.map_or(named, |logged| logged.max(named)))
+}

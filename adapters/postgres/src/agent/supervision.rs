@@ -1,0 +1,251 @@
+//! Minds the server between orders: notices its end at once, and does about it what the policy says. Begins jobs, for an
+//! order or for the policy, and tells how they end.
+//!
+//! One loop, which looks anew each time something changed; it remembers only how often a start failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sentinel_core::id::Token;
+use tokio::time::Instant;
+
+use super::desk::{Aim, Progress, Verdict};
+use super::host::Shared;
+use super::journal::Journal;
+use super::policy::{self, Decision, Folder, Situation};
+use super::rejoin::{Rejoin, RejoinError};
+use super::report::AgentState;
+use super::server::{self, Running};
+use super::standing::Standing;
+
+/// A server that ran so long has got over what it failed of before.
+const RAN_WELL: Duration = Duration::from_secs(30);
+/// Without any news, things are looked at so often: a server that somebody else started is found.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is remembered of a server that does not run.
+#[derive(Debug, Default)]
+struct Down {
+    since: Option<Instant>,
+    failures: u32,
+    tried: Option<Instant>,
+}
+
+/// Minds the server until the agent ends.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut standing = shared.standing.clone();
+    let mut down = Down::default();
+    loop {
+        if shared.desk.is_busy() {
+            shared.board.state(AgentState::Busy);
+            let mut changes = shared.desk.changes();
+            drop(
+                changes
+                    .wait_for(|progress| progress.as_ref().is_none_or(Progress::is_over))
+                    .await,
+            );
+            down = Down::default();
+            continue;
+        }
+        match server::adopt(&shared.settings) {
+            Ok(Some(running)) => watch(&shared, &running, &mut down).await,
+            Ok(None) => {
+                let wait = about_down(&shared, &mut down).await;
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = shared.news.notified() => {}
+                    changed = standing.changed() => if changed.is_err() {
+                        tokio::time::sleep(wait).await;
+                    },
+                }
+            }
+            Err(problem) => {
+                shared.board.update(|status| status.problem = Some(problem));
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+/// Waits for the end of a server that runs.
+async fn watch(shared: &Arc<Shared>, running: &Running, down: &mut Down) {
+    shared.board.state(AgentState::Running);
+    let began = Instant::now();
+    tokio::select! {
+        text = running.ended() => {
+            if began.elapsed() >= RAN_WELL {
+                *down = Down::default();
+            }
+            let (instance, pid) = (&shared.settings.instance, running.pid());
+            match shared.desk.is_busy() || shared.pause_now().is_some() {
+                true => tracing::info!(%instance, pid, how = text, "the server ended by order"),
+                false => tracing::warn!(%instance, pid, how = text, "the server ended"),
+            }
+            shared.board.update(|status| status.last_exit = Some(text));
+            down.since = Some(Instant::now());
+        }
+        () = shared.news.notified() => {}
+    }
+}
+
+/// Does what the policy says; gives how long nothing more is to be done.
+async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
+    if let Some(paused) = shared.pause_now() {
+        shared.board.state(AgentState::Paused);
+        return paused.until.saturating_duration_since(Instant::now());
+    }
+    let since = *down.since.get_or_insert_with(Instant::now);
+    let standing = shared.standing.borrow().clone();
+    let highest = shared.accepted.lock().await.highest();
+    let folder = match folder(shared) {
+        Ok(folder) => folder,
+        Err(problem) => {
+            shared.board.state(AgentState::Down);
+            shared.board.update(|status| status.problem = Some(problem));
+            return LOOK;
+        }
+    };
+    let decision = policy::decide(&Situation {
+        own: &shared.settings.instance,
+        folder,
+        standing: &standing,
+        accepted: highest.epoch,
+        down: since.elapsed(),
+        failures: down.failures,
+        tried: down.tried.map(|tried| tried.elapsed()),
+        restart_after: shared.settings.restart_after,
+    });
+    match decision {
+        Decision::Wait(time) => {
+            shared.board.state(AgentState::Down);
+            time.min(LOOK)
+        }
+        Decision::Leave(reason) => {
+            leave(shared, reason);
+            LOOK
+        }
+        Decision::Start => {
+            start(shared, down, &standing).await;
+            Duration::ZERO
+        }
+        Decision::Follow(primary) => {
+            let aim = Aim::Follow { primary };
+            if let Err(problem) = begin(shared, aim, highest).await {
+                shared.board.update(|status| status.problem = Some(problem));
+            }
+            shared.board.state(AgentState::Down);
+            // A job that failed a moment ago is not begun at once.
+            match shared.desk.is_busy() {
+                true => Duration::ZERO,
+                false => LOOK,
+            }
+        }
+    }
+}
+
+fn folder(shared: &Shared) -> Result<Folder, String> {
+    let settings = &shared.settings;
+    match Journal::open(&settings.state_dir) {
+        Ok(Some(journal)) if journal.is_open() => return Ok(Folder::Unfinished),
+        Ok(Some(_) | None) => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    let empty = match std::fs::read_dir(&settings.data_dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(format!("the data folder cannot be read: {error}")),
+    };
+    match (empty, settings.is_standby()) {
+        (true, _) => Ok(Folder::Empty),
+        (false, true) => Ok(Folder::Standby),
+        (false, false) => Ok(Folder::Primary),
+    }
+}
+
+fn leave(shared: &Shared, reason: &'static str) {
+    if shared.board.show().state != AgentState::Down {
+        tracing::info!(instance = %shared.settings.instance, reason, "the server is not started");
+    }
+    shared.board.state(AgentState::Down);
+    shared
+        .board
+        .update(|status| status.problem = Some(reason.to_owned()));
+}
+
+async fn start(shared: &Arc<Shared>, down: &mut Down, standing: &Standing) {
+    down.failures += 1;
+    down.tried = Some(Instant::now());
+    tracing::info!(instance = %shared.settings.instance, attempt = down.failures, epoch = %standing.epoch, "the server is started in place");
+    shared.board.state(AgentState::Starting);
+    let mut changes = shared.desk.changes();
+    changes.mark_unchanged();
+    tokio::select! {
+        started = server::start(&shared.settings, &shared.programs) => match started {
+            Ok((running, reached)) => {
+                tracing::info!(instance = %shared.settings.instance, pid = running.pid(), ?reached, "the server is up");
+                shared.board.update(|status| status.problem = None);
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                tracing::warn!(instance = %shared.settings.instance, problem, "the server could not be started");
+                shared.board.update(|status| status.problem = Some(problem));
+            }
+        },
+        // A job begins, and takes over what was begun here.
+        _ = changes.changed() => {}
+    }
+}
+
+/// Begins a job, unless it is at work, or failed a moment ago. The token is that of the order, or the highest accepted.
+pub(super) async fn begin(shared: &Arc<Shared>, aim: Aim, token: Token) -> Result<(), String> {
+    // Held so that no order of more authority comes between the look and the beginning.
+    let accepted = shared.accepted.lock().await;
+    if token < accepted.highest() {
+        return Err(format!("an order of {} came meanwhile", accepted.highest()));
+    }
+    let epoch = token.epoch.0;
+    let failures = match shared.desk.judge(&aim, epoch) {
+        Verdict::Same | Verdict::Wait => return Ok(()),
+        Verdict::Begin { failures } => failures,
+    };
+    shared.desk.clear().await;
+    shared.unpause();
+    let worker = Arc::clone(shared);
+    let job = aim.clone();
+    shared.desk.begin(aim, epoch, failures, || {
+        tokio::spawn(work(worker, job, epoch))
+    });
+    Ok(())
+}
+
+async fn work(shared: Arc<Shared>, aim: Aim, epoch: u64) {
+    tracing::info!(instance = %shared.settings.instance, ?aim, epoch, "a job begins");
+    shared.board.update(|status| status.problem = None);
+    let progress = match rejoin(&shared, &aim, epoch).await {
+        Ok(()) => Progress::Done,
+        Err(error @ RejoinError::Foreign { .. }) => Progress::Refused(error.to_string()),
+        Err(error) => Progress::Failed(error.to_string()),
+    };
+    tracing::info!(instance = %shared.settings.instance, ?aim, ?progress, "the job ended");
+    shared.board.update(|status| match &progress {
+        Progress::Refused(text) | Progress::Failed(text) => status.problem = Some(text.clone()),
+        Progress::Done | Progress::Working => {}
+    });
+    shared.board.idle();
+    shared.desk.end(progress);
+    shared.news.notify_one();
+}
+
+async fn rejoin(shared: &Shared, aim: &Aim, epoch: u64) -> Result<(), RejoinError> {
+    let settings = &shared.settings;
+    let found = Journal::open(&settings.state_dir)?.filter(Journal::is_open);
+    let fresh = || Journal::begin(aim.primary().clone(), epoch, aim.is_rebuild());
+    let mut rejoin = Rejoin {
+        settings,
+        programs: &shared.programs,
+        board: &shared.board,
+        journal: found.unwrap_or_else(fresh),
+    };
+    rejoin.redirect(aim, epoch)?;
+    rejoin.run().await
+}
