@@ -1,0 +1,260 @@
+//! A deposed primary comes back as a standby: by a rewind, without one, or as a copy, and what only it had is kept.
+
+use std::fs;
+
+use sentinel_core::action::{ActionKind, Outcome};
+use sentinel_core::observation::{Facts, Link, Role, Upstream};
+use sentinel_tests::postgres_server::{PostgresServer, PostgresVersion, StopMode};
+
+use crate::minded::{JOB, Minded};
+use crate::stalling::Stalling;
+use sentinel_tests::wait;
+
+const ROWS: &str = "SELECT count(*) || ' ' || coalesce(sum(n), 0) || ' ' || coalesce(md5(string_agg(n::text, ',' ORDER BY n)), '') FROM t";
+
+/// A primary and a standby that has everything.
+fn pair() -> (PostgresServer, PostgresServer) {
+    let old = PostgresServer::primary(&PostgresVersion::any());
+    old.execute("CREATE TABLE t (n int, filler text)");
+    let new = PostgresServer::standby_of(&old);
+    old.execute("INSERT INTO t SELECT n, repeat('x', 100) FROM generate_series(1, 1000) n");
+    old.wait_for_standby(&new);
+    (old, new)
+}
+
+fn promote(server: &PostgresServer) {
+    server.execute("SELECT pg_promote()");
+    server.execute("INSERT INTO t SELECT n FROM generate_series(2001, 2100) n");
+}
+
+/// The standby is cut off, the old primary goes on, and the standby is promoted.
+fn diverge(old: &PostgresServer, new: &PostgresServer, rows: u32) {
+    new.execute("ALTER SYSTEM SET primary_conninfo = ''");
+    new.execute("SELECT pg_reload_conf()");
+    new.wait_for("SELECT count(*) FROM pg_stat_wal_receiver", "0");
+    old.execute(&format!(
+        "INSERT INTO t SELECT n, repeat('y', 100) FROM generate_series(1000001, {}) n",
+        1_000_000 + rows
+    ));
+    promote(new);
+}
+
+fn follows(facts: &Facts, primary: &PostgresServer) -> bool {
+    let upstream = Upstream::Instance(primary.instance());
+    matches!(&facts.role, Role::Replica { upstream: found, .. } if *found == upstream)
+}
+
+fn equal(one: &PostgresServer, other: &PostgresServer) {
+    one.wait_for_standby(other);
+    assert_eq!(one.value(ROWS), other.value(ROWS));
+}
+
+fn incarnation(server: &PostgresServer) -> String {
+    server.value("SELECT extract(epoch FROM (pg_stat_file('PG_VERSION')).change)::int8")
+}
+
+#[test]
+fn a_deposed_primary_is_rewound_and_its_diverged_log_is_kept() {
+    let (mut old, new) = pair();
+    old.execute("ALTER SYSTEM SET work_mem = '7MB'");
+    old.execute("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (\"sentinel:1.1\")'");
+    let born = incarnation(&old);
+    diverge(&old, &new, 500);
+    old.kill();
+    let minded = Minded::of(&old);
+    let primary = new.instance();
+    let facts = minded.order_until_done(&ActionKind::Demote { primary }, 2);
+    assert!(follows(&facts, &new), "{facts:?}");
+    equal(&new, &old);
+    assert_eq!(old.value("SHOW work_mem"), "7MB");
+    assert_eq!(old.value("SHOW synchronous_standby_names"), "");
+    assert_eq!(old.value("SHOW port"), old.port().to_string());
+    assert_ne!(incarnation(&old), born);
+    let kept = minded.status().diverged.expect("it is shown");
+    assert!(kept.bytes.unwrap() > 500 * 100, "{kept:?}");
+    assert_eq!(
+        minded.folders_of_diverged(),
+        std::slice::from_ref(&kept.folder)
+    );
+    let text = fs::read_to_string(kept.folder.join("diverged.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["from"], kept.from);
+    for file in json["files"].as_array().unwrap() {
+        assert!(kept.folder.join(file.as_str().unwrap()).exists());
+    }
+    let dump = old
+        .command("pg_waldump")
+        .args(["-s", &kept.from, "-n", "1", "-p"])
+        .arg(&kept.folder)
+        .output();
+    // The kept log is whole: the tool reads it where it is. Root's folder is closed to the server's account.
+    if !rustix::process::geteuid().is_root() {
+        assert!(dump.unwrap().status.success());
+    }
+}
+
+#[test]
+fn one_that_stopped_before_the_fork_needs_no_rewind() {
+    let (mut old, new) = pair();
+    let born = incarnation(&old);
+    old.stop(StopMode::Fast);
+    promote(&new);
+    let minded = Minded::of(&old);
+    let primary = new.instance();
+    let facts = minded.order_until_done(&ActionKind::Demote { primary }, 2);
+    assert!(follows(&facts, &new), "{facts:?}");
+    equal(&new, &old);
+    assert_eq!(incarnation(&old), born, "it is the copy that it was");
+    assert!(minded.folders_of_diverged().is_empty());
+}
+
+#[test]
+fn one_that_runs_is_stopped_and_rewound() {
+    let (old, new) = pair();
+    let minded = Minded::of(&old);
+    diverge(&old, &new, 10);
+    let primary = new.instance();
+    let first = minded.order(
+        ActionKind::Demote {
+            primary: primary.clone(),
+        },
+        2,
+    );
+    assert!(!matches!(first, Outcome::Refused(_)), "{first:?}");
+    minded.order_until_done(
+        &ActionKind::Demote {
+            primary: primary.clone(),
+        },
+        2,
+    );
+    equal(&new, &old);
+    // Repeated, it stops nothing.
+    let pid = old.pid();
+    minded.order_until_done(&ActionKind::Demote { primary }, 2);
+    assert_eq!(old.pid(), pid);
+}
+
+#[test]
+fn a_sibling_with_the_same_timeline_number_is_rebuilt() {
+    let (mut old, new) = pair();
+    let third = PostgresServer::standby_of(&old);
+    old.wait_for_standby(&third);
+    old.kill();
+    promote(&new);
+    promote(&third);
+    third.execute("INSERT INTO t SELECT n FROM generate_series(5000, 5010) n");
+    let minded = Minded::of(&third);
+    let born = incarnation(&third);
+    let primary = new.instance();
+    minded.order_until_done(&ActionKind::Demote { primary }, 2);
+    equal(&new, &third);
+    assert_ne!(incarnation(&third), born);
+    assert_eq!(minded.folders_of_diverged().len(), 1);
+    let beside = fs::read_dir(third.folder()).unwrap();
+    let left: Vec<_> = beside
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name.to_string_lossy().contains("sentinel-"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_rewind_that_was_killed_half_way_is_taken_up_again() {
+    let (mut old, new) = pair();
+    old.execute("INSERT INTO t SELECT n, repeat('z', 100) FROM generate_series(3001, 33000) n");
+    old.wait_for_standby(&new);
+    diverge(&old, &new, 10);
+    // Each of its pages has to be copied back.
+    old.execute("UPDATE t SET filler = repeat('w', 100)");
+    old.kill();
+    let way = Stalling::before(&new);
+    way.stall_after(1 << 20);
+    let mut minded = Minded::of(&old);
+    let order = ActionKind::Demote {
+        primary: way.instance(),
+    };
+    drop(minded.order(order.clone(), 2));
+    way.wait_until_stalled();
+    minded.kill_agent();
+    assert!(old.pids().is_empty(), "nothing runs in the folder");
+    let journal = fs::read_to_string(minded.settings.state_dir.join("job.json")).unwrap();
+    assert!(journal.contains("Rewinding"), "{journal}");
+    way.pass_everything();
+    minded.begin();
+    // Without an order and without news it is not started as it is.
+    wait::throughout(2 * minded.settings.restart_after, || {
+        assert_eq!(old.pid(), None);
+    });
+    minded.order_until_done(&order, 2);
+    equal(&new, &old);
+    assert_eq!(minded.folders_of_diverged().len(), 1);
+}
+
+#[test]
+fn a_deposed_primary_that_crashed_rejoins_by_the_table_alone() {
+    let (mut old, new) = pair();
+    diverge(&old, &new, 10);
+    old.kill();
+    let minded = Minded::of(&old);
+    minded.committed(&new.instance(), 2);
+    wait::until_within(JOB, "it streams", || {
+        let names = new.value(
+            "SELECT coalesce(string_agg(application_name, ','), '') FROM pg_stat_replication",
+        );
+        names.contains(&old.instance().to_string()).then_some(())
+    });
+    equal(&new, &old);
+}
+
+#[test]
+fn a_foreign_database_is_refused_and_not_touched() {
+    let (_old, new) = pair();
+    promote(&new);
+    let stranger = PostgresServer::primary(&PostgresVersion::any());
+    stranger.execute("CREATE TABLE mine (n int)");
+    let pid = stranger.pid();
+    let minded = Minded::of(&stranger);
+    for kind in [
+        ActionKind::Demote {
+            primary: new.instance(),
+        },
+        ActionKind::Rebuild {
+            primary: new.instance(),
+        },
+        ActionKind::Repoint {
+            primary: new.instance(),
+        },
+    ] {
+        let text = wait::until("it is refused", || match minded.order(kind.clone(), 2) {
+            Outcome::Refused(text) => Some(text),
+            Outcome::Done(_) | Outcome::Unknown(_) => None,
+        });
+        assert!(text.contains("not the same service"), "{text}");
+    }
+    assert_eq!(stranger.pid(), pid, "it was not stopped");
+    stranger.execute("INSERT INTO mine VALUES (1)");
+}
+
+#[test]
+fn a_rebuild_is_done_once_for_an_epoch() {
+    let (old, new) = pair();
+    let minded = Minded::of(&new);
+    let born = incarnation(&new);
+    let order = ActionKind::Rebuild {
+        primary: old.instance(),
+    };
+    let facts = minded.order_until_done(&order, 2);
+    assert!(matches!(facts.role, Role::Replica { .. }), "{facts:?}");
+    old.wait_for_standby(&new);
+    let reborn = incarnation(&new);
+    assert_ne!(reborn, born);
+    let facts = minded.order_until_done(&order, 2);
+    assert!(matches!(
+        facts.role,
+        Role::Replica {
+            link: Link::Streaming,
+            ..
+        }
+    ));
+    assert_eq!(incarnation(&new), reborn);
+}
