@@ -4,7 +4,7 @@
 //! the server; an order that comes again after it was carried out is found done.
 
 use sentinel_core::id::Member;
-use sentinel_core::observation::{Facts, Role, Upstream, WriteQuorum};
+use sentinel_core::observation::{Facts, Role, Upstream, WriteQuorum, Writes};
 use sentinel_core::position::Position;
 
 use crate::act::{put_in_force, upstream};
@@ -72,7 +72,12 @@ pub(crate) async fn promote(
     let expected = |session: &Session<'_>, facts: &Facts| {
         target.standing(facts).map_err(|text| session.stop(&text))
     };
-    expected(session, &found.facts)?;
+    if expected(session, &found.facts)? == Standing::Ready && found.facts.writes == Writes::Refused
+    {
+        // Left over from a time as a primary that had too few standbys, or was fenced. Read with the quorum.
+        let accept = orders::set("default_transaction_read_only", "off");
+        session.order(&accept).await?;
+    }
     let prepared = put_in_force(session, found, quorum).await?;
     match expected(session, &prepared.facts)? {
         Standing::Promoted => return Ok(prepared),
@@ -97,7 +102,7 @@ pub(crate) async fn promote(
 mod tests {
     use super::*;
     use sentinel_core::id::{Incarnation, InstanceId, ServerId};
-    use sentinel_core::observation::{Link, Persistable, RestartGuard, Writes};
+    use sentinel_core::observation::{Link, Persistable, RestartGuard};
     use sentinel_core::position::{Lineage, Offset};
 
     fn at(lineage: &str, offset: u64) -> Position {

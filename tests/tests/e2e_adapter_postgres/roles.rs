@@ -90,6 +90,21 @@ async fn a_frozen_standby_receives_nothing_and_goes_back_when_it_is_told() {
     );
 }
 
+/// A server that was fenced in an earlier life as a primary takes writes when it is promoted again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promoted_server_takes_writes_whatever_it_was_told_before() {
+    let trio = Trio::new(&PostgresVersion::any());
+    trio.left
+        .execute("ALTER SYSTEM SET default_transaction_read_only = on");
+    trio.left.execute("SELECT pg_reload_conf()");
+    let node = Node::new();
+    node.caught_up(&trio.left, &trio.primary).await;
+    let frozen = node.done(&trio.left, ActionKind::Freeze).await;
+    let promoted = node.promoted(&trio.left, &frozen).await;
+    assert_eq!(promoted.writes, Writes::Taken);
+    assert_eq!(trio.left.value("SHOW default_transaction_read_only"), "off");
+}
+
 /// A freeze outlives the server's own restart (invariant 7).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_freeze_survives_a_restart() {
