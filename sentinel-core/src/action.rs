@@ -136,6 +136,8 @@ pub enum Outcome {
     Done(Box<Facts>),
     /// Not executed, for certain. The text names the cause and holds no secret.
     Refused(String),
+    /// Begun, and goes on by itself: the same order, given again, tells how it stands. The text is for people.
+    UnderWay(String),
     /// Executed or not: nobody knows. Resolved by reading, never assumed to have failed.
     Unknown(String),
 }

@@ -125,6 +125,8 @@ pub enum StageView {
     Unadopted,
     /// Nothing.
     Steady,
+    /// A switchover: writes are paused until this instance has the last byte.
+    Switching(InstanceId),
     /// A failover: replicas are being frozen.
     Freezing,
     /// A failover: this instance is being promoted.

@@ -47,6 +47,10 @@ pub enum EventKind {
     },
     /// It no longer does.
     PrimaryDownRevoked { instance: InstanceId },
+    /// An operator wants another primary: its writes are about to be paused.
+    SwitchoverStarted { target: InstanceId },
+    /// The switchover was given up, and the primary stays.
+    SwitchoverCalledOff { reason: String },
     /// A failover began: the commit to freeze.
     FailoverStarted { epoch: Epoch },
     /// The instance to promote was committed.

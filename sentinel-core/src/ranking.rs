@@ -15,8 +15,8 @@ use crate::reason::Reason;
 /// Members that count, each with its offset on the chain.
 pub type Counted = BTreeMap<InstanceId, Offset>;
 
-/// Order of candidates, the best first: the most data, then priority, then name.
-type Rank<'a> = (std::cmp::Reverse<Offset>, u32, &'a InstanceId);
+/// Order of candidates, the best first: the most data, then whom an operator wants, then priority, then name.
+type Rank<'a> = (std::cmp::Reverse<Offset>, bool, u32, &'a InstanceId);
 
 /// Who is to be promoted, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,7 +198,8 @@ pub fn choose(
             reasons.push(Reason::new("veto_not_highest", text));
             continue;
         }
-        let key: Rank<'_> = (std::cmp::Reverse(offset), priority, instance);
+        let unplanned = state.planned.as_ref() != Some(instance);
+        let key: Rank<'_> = (std::cmp::Reverse(offset), unplanned, priority, instance);
         if best.as_ref().is_none_or(|(old, _)| key < *old) {
             let member = Member {
                 instance: instance.clone(),

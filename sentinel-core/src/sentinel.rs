@@ -8,6 +8,7 @@
 
 mod agents;
 mod agreeing;
+mod asking;
 mod following;
 mod leading;
 mod post;
@@ -22,7 +23,7 @@ use crate::action::{Action, Outcome};
 use crate::config::{NodeRole, NodeSettings, ServiceSettings, SettingsError};
 use crate::discovery::{Announced, PeerView, View};
 use crate::event::Event;
-use crate::id::{ActionId, InstanceId, NodeName, ProbeId, ServiceName};
+use crate::id::{ActionId, InstanceId, NodeName, ProbeId, ServiceName, Token};
 use crate::ledger::Table;
 use crate::ledger::raft::{RaftLog, RaftStartError};
 use crate::observation::{Observation, ProbeRequest};
@@ -30,6 +31,7 @@ use crate::peer::{AgentState, PeerMessage, Persist, Restored};
 use crate::time::Instant;
 use crate::timers::Timers;
 
+pub use asking::{Ask, AskError};
 use leading::Leadership;
 use post::Post;
 
@@ -82,6 +84,13 @@ pub enum Input {
         /// What the agent does there.
         state: AgentState,
     },
+    /// Somebody asks for something that the leader decides. [`Output::Answered`] follows once.
+    Ask {
+        /// Comes back with the answer.
+        id: u64,
+        /// What is asked for.
+        ask: Ask,
+    },
     /// The node is about to stop: hand the leadership over. [`Output::Stopped`] follows.
     Stop,
 }
@@ -106,6 +115,13 @@ pub enum Output {
     Publish(Box<Event>),
     /// Answer from this from now on.
     View(Arc<View>),
+    /// What came of a question.
+    Answered {
+        /// Which question.
+        id: u64,
+        /// The token of the commit that grants it, or why it is not granted.
+        answer: Result<Token, AskError>,
+    },
     /// The leadership is handed over, or there was none: stop.
     Stopped,
 }
@@ -183,6 +199,8 @@ pub struct Sentinel {
     leader_heard: Option<Instant>,
     following: following::Following,
     agents: agents::Agents,
+    /// Questions whose decision is proposed, by service.
+    asked: BTreeMap<ServiceName, asking::Pending>,
     handled_last: Instant,
     steady_from: Instant,
     stopping: bool,
@@ -237,6 +255,7 @@ impl Sentinel {
             leader_heard: None,
             following: following::Following::default(),
             agents: agents::Agents::default(),
+            asked: BTreeMap::new(),
             handled_last: now,
             steady_from: now,
             stopping: false,
@@ -278,6 +297,7 @@ impl Sentinel {
                 instance,
                 state,
             } => self.on_noted(now, &service, &instance, &state),
+            Input::Ask { id, ask } => self.on_ask(now, id, ask),
             Input::Stop => self.on_stop(now),
         }
         self.run_timers(now);

@@ -53,8 +53,13 @@ pub fn check(sight: &Sight<'_>, decision: &Decision) -> Result<(), CheckError> {
         Decision::Adopt { .. } => matches!(stage, Stage::Unadopted | Stage::Steady),
         Decision::Freeze => matches!(
             stage,
-            Stage::Steady | Stage::Repointing | Stage::Promoting { .. }
+            Stage::Steady | Stage::Switching { .. } | Stage::Repointing | Stage::Promoting { .. }
         ),
+        Decision::Switch { target } => {
+            let members = sight.state.configs.last().map(|config| &config.members);
+            *stage == Stage::Steady && members.is_some_and(|members| members.contains_key(target))
+        }
+        Decision::CallOff { .. } => matches!(stage, Stage::Switching { .. }),
         Decision::Abort => *stage == Stage::Freezing && sight.state.told.is_empty(),
         Decision::Promote { .. } => *stage == Stage::Freezing,
         Decision::Promoted { .. } => matches!(stage, Stage::Promoting { .. }),
@@ -79,6 +84,8 @@ pub fn check(sight: &Sight<'_>, decision: &Decision) -> Result<(), CheckError> {
         | Decision::Discover { .. }
         | Decision::Adopt { .. }
         | Decision::Freeze
+        | Decision::Switch { .. }
+        | Decision::CallOff { .. }
         | Decision::Promoted { .. }
         | Decision::Complete
         | Decision::Rename { .. }

@@ -17,6 +17,9 @@ use crate::time::Instant;
 /// How long an instance that refused an order, or left it open, is left alone.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the word that a promotion goes on holds without being repeated.
+const UNDER_WAY_HOLDS: Duration = Duration::from_secs(1);
+
 /// An order under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnderWay {
@@ -75,6 +78,16 @@ pub struct Desk {
     pub refusals: BTreeMap<InstanceId, String>,
     /// Instances that refused to be frozen in this epoch, and have not been since.
     pub unfrozen: BTreeSet<InstanceId>,
+    /// What goes on at an instance by an order of ours, for the report.
+    pub jobs: BTreeMap<InstanceId, String>,
+    /// Until when the target's promotion is known to go on.
+    pub promotion_goes_on: Option<Instant>,
+    /// Instances rebuilt by an executed action of this epoch.
+    pub rebuilt: BTreeSet<InstanceId>,
+    /// The primary whose writes are paused for a switchover, its last position, and since when.
+    pub paused: Option<(InstanceId, Position, Instant)>,
+    /// Since when too few members stream from the primary.
+    pub short_since: Option<Instant>,
     /// The target of this epoch refused to be promoted, and no order to promote was left open before.
     pub promotion_refused: bool,
     /// An order to promote was left open: a later refusal says nothing about it.
@@ -103,6 +116,11 @@ impl Desk {
             repeat_at: BTreeMap::new(),
             refusals: BTreeMap::new(),
             unfrozen: BTreeSet::new(),
+            jobs: BTreeMap::new(),
+            promotion_goes_on: None,
+            rebuilt: BTreeSet::new(),
+            paused: None,
+            short_since: None,
             promotion_refused: false,
             promotion_open: false,
             catch_ups: BTreeMap::new(),
@@ -127,8 +145,10 @@ impl Desk {
         self.forget_marks();
         if epoch != self.epoch {
             let under_way = std::mem::take(&mut self.under_way);
+            let paused = self.paused.take();
             *self = Self {
                 under_way,
+                paused,
                 ..Self::new(now, epoch)
             };
         }
@@ -154,6 +174,11 @@ impl Desk {
             }
             Note::NotInForce => self.in_force = None,
             Note::RepointMark(position) => self.repoint_mark = Some((position, now)),
+            Note::Short => {
+                self.short_since.get_or_insert(now);
+            }
+            Note::Enough => self.short_since = None,
+            Note::NotPaused => self.paused = None,
         }
     }
 
@@ -206,6 +231,7 @@ impl Desk {
             .find(|(_, order)| order.id == id)
             .map(|(instance, _)| instance.clone())?;
         let order = self.under_way.remove(&instance)?;
+        self.jobs.remove(&instance);
         match outcome {
             Outcome::Done(facts) => {
                 self.retry_at.remove(&instance);
@@ -228,6 +254,15 @@ impl Desk {
                     self.unfrozen.insert(instance.clone());
                 }
             }
+            Outcome::UnderWay(text) => {
+                self.retry_at.insert(instance.clone(), now + RETRY_PAUSE);
+                self.refusals.remove(&instance);
+                self.jobs.insert(instance.clone(), text.clone());
+                if matches!(order.kind, ActionKind::Promote { .. }) {
+                    self.promotion_open = true;
+                    self.promotion_goes_on = Some(now + UNDER_WAY_HOLDS);
+                }
+            }
             Outcome::Unknown(text) => {
                 self.promotion_open |= matches!(order.kind, ActionKind::Promote { .. });
                 self.retry_at.insert(instance.clone(), now + RETRY_PAUSE);
@@ -248,15 +283,23 @@ impl Desk {
                 self.frozen.insert(instance.clone(), reading);
                 self.unfrozen.remove(instance);
             }
-            ActionKind::Repoint { .. } | ActionKind::Demote { .. } | ActionKind::Rebuild { .. } => {
+            ActionKind::Repoint { .. } | ActionKind::Demote { .. } => {
                 self.repointed.insert(instance.clone());
             }
+            ActionKind::Rebuild { .. } => {
+                self.rebuilt.insert(instance.clone());
+                self.repointed.insert(instance.clone());
+            }
+            ActionKind::Pause { .. } => {
+                if let Some(position) = facts.position.clone() {
+                    self.paused = Some((instance.clone(), position, now));
+                }
+            }
+            ActionKind::Resume => self.paused = None,
             ActionKind::Freeze
             | ActionKind::Unfreeze { .. }
             | ActionKind::Configure { .. }
             | ActionKind::Promote { .. }
-            | ActionKind::Pause { .. }
-            | ActionKind::Resume
             | ActionKind::RefuseWrites
             | ActionKind::AcceptWrites => {}
         }

@@ -2,6 +2,7 @@
 //! primary turns out to be alive, and the failover is given up.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::action::ActionKind;
 use crate::failover::desk::is_frozen;
@@ -12,6 +13,9 @@ use crate::id::{InstanceId, Member};
 use crate::ledger::Decision;
 use crate::planted::Bug;
 use crate::ranking::{self, Counted, Target};
+
+/// How long a switchover's failover may take until it could promote.
+const PLANNED_WITHIN: Duration = Duration::from_secs(2);
 
 pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
     let mut plan = Plan::default();
@@ -104,7 +108,14 @@ fn counted(sight: &Sight<'_>) -> (Counted, Vec<crate::reason::Reason>) {
 
 /// Rule S13. The commit precedes the first unfreeze, and nothing froze the primary, because only the
 /// told are frozen besides members, and nobody was told.
+///
+/// A failover that serves a switchover goes on although the primary is alive, for as long as its pause lasts.
 fn give_up_if_alive(sight: &Sight<'_>, plan: &mut Plan) {
+    let patient_until = sight.desk.stage_since + PLANNED_WITHIN;
+    if sight.state.planned.is_some() && sight.now < patient_until {
+        plan.wake_at(patient_until);
+        return;
+    }
     let alive = sight
         .sound_primary()
         .filter(|(primary, _)| sight.reading_of_stage(&primary.instance).is_some());

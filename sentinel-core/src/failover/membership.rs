@@ -120,7 +120,7 @@ fn admit(
         plan.because("alias", format!("{instance} is another name of {name}"));
         return;
     }
-    if !follows(facts, &primary.instance) {
+    if !follows(facts, &primary.instance) || sight.is_barred(instance, facts) {
         return;
     }
     if let Persistable::No(why) = &facts.persistable {

@@ -12,7 +12,9 @@ pub mod repointing;
 pub mod sight;
 pub mod standing;
 mod steady;
+pub mod switching;
 mod write_quorum;
+mod writes;
 
 pub use desk::Desk;
 pub use plan::{Order, Plan};

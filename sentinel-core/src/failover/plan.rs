@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::action::ActionKind;
 use crate::detector::Evidence;
 use crate::failover::sight::Sight;
-use crate::failover::{adoption, freezing, promoting, repointing, steady};
+use crate::failover::{adoption, freezing, promoting, repointing, steady, switching};
 use crate::id::InstanceId;
 use crate::ledger::{Decision, Stage};
 use crate::reason::Reason;
@@ -57,6 +57,12 @@ pub enum Note {
     NotInForce,
     /// The new primary was here when re-pointing began.
     RepointMark(crate::position::Position),
+    /// Fewer members than the write quorum needs stream from the primary.
+    Short,
+    /// Enough do.
+    Enough,
+    /// The pause of a switchover is over, because somebody else is primary.
+    NotPaused,
 }
 
 impl Plan {
@@ -87,6 +93,7 @@ pub fn plan(sight: &Sight<'_>) -> Plan {
     let mut plan = match &sight.state.stage {
         Stage::Unadopted => adoption::plan(sight),
         Stage::Steady => steady::plan(sight),
+        Stage::Switching { target } => switching::plan(sight, target),
         Stage::Freezing => freezing::plan(sight),
         Stage::Promoting { target, position } => promoting::plan(sight, target, position),
         Stage::Repointing => repointing::plan(sight),
@@ -99,6 +106,9 @@ pub fn plan(sight: &Sight<'_>) -> Plan {
             "order_refused",
             format!("{instance} did not carry out the last order: {text}"),
         );
+    }
+    for (instance, text) in &sight.desk.jobs {
+        plan.because("under_way", format!("{instance}: {text}"));
     }
     plan
 }

@@ -1,6 +1,8 @@
 //! Promoting: the target of this epoch is told, and observed as primary; or it cannot be, and a new
 //! epoch begins. Never another target in the same epoch (rule S10).
 
+use std::time::Duration;
+
 use crate::action::ActionKind;
 use crate::failover::plan::Plan;
 use crate::failover::sight::Sight;
@@ -9,9 +11,14 @@ use crate::ledger::{Decision, QuorumConfig};
 use crate::observation::{Facts, Link, Role, WriteQuorum};
 use crate::planted::Bug;
 use crate::position::{Offset, Position};
+use crate::time::Instant;
 
 /// Deadlines of an action after which a promotion that nobody could observe is given up.
 const DEADLINES_MAX: u32 = 3;
+
+/// How long a promotion that is known to go on may take: the target replays what it has received. Another target would
+/// have to replay the same.
+const GOES_ON_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) fn plan(sight: &Sight<'_>, target: &Member, position: &Position) -> Plan {
     let mut plan = Plan::default();
@@ -42,7 +49,7 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &Member, position: &Position) -> P
             return plan;
         }
     }
-    let until = sight.desk.stage_since + sight.state.settings.action_deadline * DEADLINES_MAX;
+    let until = given_up_at(sight);
     let busy = sight.desk.under_way.contains_key(instance);
     if sight.desk.promotion_refused {
         plan.because(
@@ -83,6 +90,14 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &Member, position: &Position) -> P
         }
     }
     plan
+}
+
+/// When a promotion that nobody could observe is given up: soon, unless it is known to go on.
+fn given_up_at(sight: &Sight<'_>) -> Instant {
+    let since = sight.desk.stage_since;
+    let usual = since + sight.state.settings.action_deadline * DEADLINES_MAX;
+    let known = sight.desk.promotion_goes_on.unwrap_or(usual);
+    known.min(since + GOES_ON_MAX).max(usual)
 }
 
 /// The promotion happened: in the incarnation that was told, from the position that was told, with its write quorum.

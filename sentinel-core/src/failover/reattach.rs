@@ -20,19 +20,29 @@ pub(super) fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
         .iter()
         .filter(|i| **i != primary.instance)
     {
+        let upstream = primary.instance.clone();
         let Some(facts) = sight.facts(instance) else {
+            if sight.is_stopped(instance) && room > 0 {
+                room -= 1;
+                let text = format!("{instance} is stopped: a replica of {upstream} once more");
+                plan.because("start", text);
+                plan.order(sight, instance, ActionKind::Demote { primary: upstream });
+            }
             continue;
         };
-        if sight.reading_of_stage(instance).is_none() || follows(facts, &primary.instance) {
+        let barred = sight.is_barred(instance, facts);
+        if sight.reading_of_stage(instance).is_none()
+            || (follows(facts, &primary.instance) && !barred)
+        {
             continue;
         }
         if let Some(name) = sight.alias_of(instance) {
             plan.because("alias", format!("{instance} is another name of {name}"));
             continue;
         }
-        let upstream = primary.instance.clone();
         let position = facts.position.as_ref();
-        let on_chain = position.is_some_and(|p| sight.state.chain.offset_of(p).is_some());
+        let on_chain =
+            !barred && position.is_some_and(|p| sight.state.chain.offset_of(p).is_some());
         if is_frozen(facts) && on_chain {
             plan.because(
                 "unfreeze",
@@ -50,7 +60,12 @@ pub(super) fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
             continue;
         }
         room = room.saturating_sub(1);
-        let (code, text, kind) = if facts.role == Role::Primary || is_frozen(facts) {
+        let (code, text, kind) = if barred {
+            let text = format!(
+                "{instance} was told to promote and another one did: it is rebuilt from {upstream}"
+            );
+            ("rebuild", text, ActionKind::Rebuild { primary: upstream })
+        } else if facts.role == Role::Primary || is_frozen(facts) {
             let text =
                 format!("{instance} is no authorised primary: a replica of {upstream} again");
             ("demote", text, ActionKind::Demote { primary: upstream })

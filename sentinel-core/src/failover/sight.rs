@@ -3,13 +3,14 @@
 //! Joins the committed state, the leader's own observation, the verdict and the desk. Answers, and
 //! decides nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::failover::desk::Desk;
 use crate::id::{Incarnation, InstanceId, Member};
 use crate::ledger::ServiceState;
 use crate::monitor::{Monitor, Reading, Watch};
 use crate::observation::{Facts, Link, Role, Upstream};
+use crate::peer::AgentState;
 use crate::planted::{Bug, Bugs};
 use crate::position::Position;
 use crate::ranking::{self, Counted};
@@ -30,6 +31,8 @@ pub struct Sight<'a> {
     pub verdict: Option<&'a Verdict>,
     /// What this leader has ordered.
     pub desk: &'a Desk,
+    /// What the agents on the instances' hosts were lately heard to do.
+    pub agents: &'a BTreeMap<InstanceId, AgentState>,
     /// Rules left out on purpose.
     pub bugs: &'a Bugs,
 }
@@ -108,6 +111,18 @@ impl<'a> Sight<'a> {
                         .iter()
                         .any(|replica| replica.instance == *name)
             })
+    }
+
+    /// Whether an instance may hold a history of a name that is not its own, and must be rebuilt (rule S12).
+    pub fn is_barred(&self, instance: &InstanceId, facts: &Facts) -> bool {
+        self.state.barred.get(instance) == Some(&facts.incarnation)
+            && !self.desk.rebuilt.contains(instance)
+    }
+
+    /// Whether the agent on its host says that the server does not run.
+    pub fn is_stopped(&self, instance: &InstanceId) -> bool {
+        let agent = self.agents.get(instance);
+        self.facts(instance).is_none() && agent.is_some_and(|agent| agent.runs == Some(false))
     }
 
     /// Whether the quorum thinks that the primary is down.

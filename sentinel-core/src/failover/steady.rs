@@ -9,11 +9,15 @@ use crate::failover::plan::Plan;
 use crate::failover::reattach::reattach;
 use crate::failover::sight::Sight;
 use crate::failover::write_quorum::write_quorum;
+use crate::failover::writes::{resume, writes};
 use crate::ledger::{Decision, QuorumConfig};
 use crate::observation::Role;
 
 pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
     let mut plan = Plan::default();
+    if resume(sight, &mut plan) {
+        return plan;
+    }
     if sight.primary_is_down() {
         sight.fail_over(&mut plan);
         if plan.decision.is_none() {
@@ -29,6 +33,7 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
     if plan.decision.is_none() {
         write_quorum(sight, &mut plan, primary, facts);
     }
+    writes(sight, &mut plan, primary, facts);
     reattach(sight, &mut plan, primary);
     let newest = sight.state.configs.last();
     let in_force = newest.map(QuorumConfig::write_quorum) == facts.write_quorum;

@@ -62,6 +62,8 @@ impl Table {
             chain: Chain::default(),
             floor: Offset(0),
             told: BTreeMap::new(),
+            barred: BTreeMap::new(),
+            planned: None,
             instances: settings.seeds.iter().take(INSTANCES_MAX).cloned().collect(),
             answer: None,
             history: Default::default(),
@@ -109,6 +111,16 @@ impl ServiceState {
                 position,
                 members,
             } => Ok(self.adopt(primary, position, members)),
+            Decision::Switch { target } => self.begin_switching(target),
+            Decision::CallOff { reason } => {
+                if !matches!(self.stage, Stage::Switching { .. }) {
+                    return Err("no switchover to call off");
+                }
+                self.stage = Stage::Steady;
+                Ok(vec![EventKind::SwitchoverCalledOff {
+                    reason: reason.clone(),
+                }])
+            }
             Decision::Freeze => self.begin_freezing(),
             Decision::Abort => self.abort(),
             Decision::Promote {
@@ -118,14 +130,7 @@ impl ServiceState {
                 members,
             } => self.begin_promoting(target, position, *start, members),
             Decision::Promoted { position, fork } => self.promoted(position, *fork),
-            Decision::Complete => {
-                if self.stage != Stage::Repointing {
-                    return Err("no failover to complete");
-                }
-                self.stage = Stage::Steady;
-                self.told.clear();
-                Ok(vec![EventKind::FailoverEnded])
-            }
+            Decision::Complete => self.complete(),
             Decision::Change { members, k, change } => self.begin_change(members, *k, change),
             Decision::FinishChange => {
                 if self.stage != Stage::Steady || self.configs.len() < 2 {
@@ -168,6 +173,8 @@ impl ServiceState {
         self.chain = Chain::adopted(position.lineage.clone());
         self.floor = Offset(0);
         self.told.clear();
+        self.barred.clear();
+        self.planned = None;
         self.configs = vec![self.config(members.clone(), self.settings.min_replicas)];
         self.primary = Some(primary.clone());
         self.answer_with(&primary.instance)
@@ -221,9 +228,50 @@ impl ServiceState {
             return Err("nothing to abort");
         }
         self.stage = Stage::Steady;
-        Ok(vec![EventKind::FailoverAborted {
+        let mut events = vec![EventKind::FailoverAborted {
             reason: "the primary answers again".into(),
+        }];
+        if self.planned.take().is_some() {
+            events.push(EventKind::SwitchoverCalledOff {
+                reason: "the replicas could not be frozen in time".into(),
+            });
+        }
+        Ok(events)
+    }
+
+    fn begin_switching(&mut self, target: &InstanceId) -> Result<Vec<EventKind>, &'static str> {
+        if self.stage != Stage::Steady || self.configs.len() != 1 {
+            return Err("the service is not steady");
+        }
+        self.stage = Stage::Switching {
+            target: target.clone(),
+        };
+        Ok(vec![EventKind::SwitchoverStarted {
+            target: target.clone(),
         }])
+    }
+
+    /// Whoever was told and not frozen since may hold a history of a name that another one bears (rule S12).
+    fn complete(&mut self) -> Result<Vec<EventKind>, &'static str> {
+        if self.stage != Stage::Repointing {
+            return Err("no failover to complete");
+        }
+        self.stage = Stage::Steady;
+        self.planned = None;
+        let primary = self.primary.as_ref().map(|primary| &primary.instance);
+        for (instance, told) in std::mem::take(&mut self.told) {
+            let frozen = self
+                .configs
+                .iter()
+                .any(|config| config.members.contains_key(&instance));
+            if primary != Some(&instance) && !frozen {
+                self.barred.insert(instance, told.incarnation);
+            }
+        }
+        if let Some(primary) = primary {
+            self.barred.remove(primary);
+        }
+        Ok(vec![EventKind::FailoverEnded])
     }
 
     fn config(&self, members: BTreeMap<InstanceId, Incarnation>, k: u32) -> QuorumConfig {
@@ -266,8 +314,10 @@ impl ServiceState {
                     }
                 }
                 self.chain.give_up_unnamed();
+                self.planned = None;
             }
-            Stage::Steady | Stage::Repointing => {}
+            Stage::Steady | Stage::Repointing => self.planned = None,
+            Stage::Switching { target } => self.planned = Some(target.clone()),
         }
         self.token.epoch = self.token.epoch.next();
         self.stage = Stage::Freezing;
@@ -288,9 +338,12 @@ impl ServiceState {
         let config = self.config(members.clone(), k);
         self.configs.push(config);
         Ok(match change {
-            Change::Admit(instance) => vec![EventKind::Admitted {
-                instance: instance.clone(),
-            }],
+            Change::Admit(instance) => {
+                self.barred.remove(instance);
+                vec![EventKind::Admitted {
+                    instance: instance.clone(),
+                }]
+            }
             Change::Exclude(instance) => vec![EventKind::Excluded {
                 instance: instance.clone(),
             }],

@@ -43,6 +43,11 @@ pub struct ServiceState {
     pub floor: Offset,
     /// Instances told to promote in an epoch that did not complete, in the incarnation that was told (rule S10).
     pub told: BTreeMap<InstanceId, Told>,
+    /// Instances that were told in an epoch that another one completed, and were not frozen in that one: what they hold
+    /// may bear the name of a history that is not theirs. In this incarnation they are rebuilt, and nothing else (rule S12).
+    pub barred: BTreeMap<InstanceId, Incarnation>,
+    /// Whom an operator wants as the next primary, while a failover that serves a switchover is under way.
+    pub planned: Option<InstanceId>,
     /// All known instances.
     pub instances: BTreeSet<InstanceId>,
     /// What discovery answers: the primary of the last completed change, and its epoch.
@@ -76,6 +81,11 @@ pub enum Stage {
     Unadopted,
     /// The primary has its authority, and keeps it without us.
     Steady,
+    /// As Steady, and an operator wants another primary: writes are paused until this one has the last byte.
+    Switching {
+        /// Who is to be primary.
+        target: InstanceId,
+    },
     /// Members are being frozen; nobody has been told to promote in this epoch.
     Freezing,
     /// The target may have been told to promote.
@@ -172,6 +182,16 @@ pub enum Decision {
         /// The first write quorum.
         members: BTreeMap<InstanceId, Incarnation>,
     },
+    /// Begin a switchover: the primary keeps its authority.
+    Switch {
+        /// Who is to be primary.
+        target: InstanceId,
+    },
+    /// Give a switchover up before its failover began: nothing has changed.
+    CallOff {
+        /// Why.
+        reason: String,
+    },
     /// Begin a failover: raises the epoch.
     Freeze,
     /// Give a failover up: the old primary stays (rule S13).
@@ -242,6 +262,8 @@ impl Decision {
             Self::Add(_) => "add",
             Self::Discover { .. } => "discover",
             Self::Adopt { .. } => "adopt",
+            Self::Switch { .. } => "switch",
+            Self::CallOff { .. } => "call_off",
             Self::Freeze => "freeze",
             Self::Abort => "abort",
             Self::Promote { .. } => "promote",

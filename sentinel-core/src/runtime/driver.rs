@@ -16,6 +16,7 @@ use super::board::Board;
 use super::clock::Clock;
 use super::hands::Hands;
 use super::log_file::LogError;
+use super::questions::Questions;
 use super::storage::Storage;
 use super::transport::Peers;
 
@@ -47,6 +48,7 @@ pub(super) struct Driver<M> {
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) disconnects: mpsc::Receiver<(ServiceName, InstanceId)>,
     pub(super) notes: mpsc::Receiver<AgentNote>,
+    pub(super) questions: Questions,
     pub(super) stop: CancellationToken,
     pub(super) storage: Storage,
     pub(super) peers: Peers,
@@ -79,6 +81,7 @@ impl<M: Machine> Driver<M> {
                     let AgentNote { service, instance, state } = note;
                     Input::Noted { service, instance, state }
                 }
+                input = self.questions.next() => input,
                 input = self.hands.answer() => input,
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
@@ -99,6 +102,7 @@ impl<M: Machine> Driver<M> {
                 Output::Act(action) => self.hands.act(*action),
                 Output::Publish(event) => self.board.publish(*event),
                 Output::View(view) => self.board.show(view),
+                Output::Answered { id, answer } => self.questions.answer(id, answer),
                 Output::Stopped => return Ok(Carried::Stopped),
             }
         }

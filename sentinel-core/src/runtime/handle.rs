@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::discovery::{Freshness, View};
 use crate::event::Event;
-use crate::id::{Epoch, InstanceId, ServiceName};
+use crate::id::{Epoch, InstanceId, ServiceName, Token};
+use crate::sentinel::{Ask, AskError};
 
 use super::board::Board;
 use super::clock::Clock;
 use super::log_file::LogError;
+use super::questions::Question;
 
 /// How long a node that stops may take to hand its leadership over.
 const STOP_MAX: Duration = Duration::from_secs(1);
@@ -45,6 +47,7 @@ pub struct Handle {
     pub(super) board: Arc<Board>,
     pub(super) clock: Clock,
     pub(super) myid: Arc<str>,
+    pub(super) questions: mpsc::Sender<Question>,
     pub(super) stop: CancellationToken,
     /// Ends the driver wherever it is.
     pub(super) kill: CancellationToken,
@@ -126,6 +129,29 @@ impl Handle {
                 changed = views.changed() => changed.map_err(|_| NodeStopped)?,
                 () = self.ended.cancelled() => return Err(NodeStopped),
             }
+        }
+    }
+
+    /// Asks for another primary, without loss, while the primary is well; of the leader only. The token is that of the
+    /// commit with which it begins: how it goes on is told by [`Self::views`] and [`Self::events`]. When it takes too
+    /// long it is called off, and nothing has changed. Give it a timeout of your own.
+    pub async fn switchover(
+        &self,
+        service: &ServiceName,
+        to: Option<InstanceId>,
+    ) -> Result<Token, AskError> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask::Switchover {
+            service: service.clone(),
+            to,
+        };
+        tokio::select! {
+            sent = self.questions.send((ask, answer)) => sent.map_err(|_| AskError::Stopped)?,
+            () = self.ended.cancelled() => return Err(AskError::Stopped),
+        }
+        tokio::select! {
+            answer = answered => answer.unwrap_or(Err(AskError::Stopped)),
+            () = self.ended.cancelled() => Err(AskError::Stopped),
         }
     }
 

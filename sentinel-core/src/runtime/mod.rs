@@ -12,6 +12,7 @@ mod driver;
 mod handle;
 mod hands;
 pub mod log_file;
+mod questions;
 mod start;
 mod storage;
 pub mod transport;

@@ -27,6 +27,7 @@ use super::driver::{Driver, Machine};
 use super::handle::{Handle, Running};
 use super::hands::Hands;
 use super::log_file::{DataFolder, LogError, RaftFile};
+use super::questions::Questions;
 use super::storage::Storage;
 use super::transport::{ClusterKey, KeyError, Local, Peers};
 
@@ -173,6 +174,7 @@ pub async fn start(options: StartOptions) -> Result<Running, StartError> {
         inputs,
         disconnects,
         notes,
+        questions: Questions::new(),
         stop,
         storage,
         peers,
@@ -188,6 +190,7 @@ pub(super) fn run<M: Machine + Send + 'static>(driver: Driver<M>, folder: DataFo
         board: Arc::clone(&driver.board),
         clock: driver.clock,
         myid: folder.myid().into(),
+        questions: driver.questions.sender(),
         stop: driver.stop.clone(),
         kill: CancellationToken::new(),
         ended: CancellationToken::new(),

@@ -53,20 +53,23 @@ struct Claim {
 }
 
 impl Agents {
-    /// What the agent of an instance was last heard to do; for the view.
-    pub(super) fn state(
+    /// What the agents of a service's instances were lately heard to do.
+    pub(super) fn of(
         &self,
         now: Instant,
         service: &ServiceName,
-        instance: &InstanceId,
-    ) -> Option<AgentState> {
-        let key = (service.clone(), instance.clone());
-        let claim = self.known.get(&key);
-        let heard = claim.filter(|claim| now.since(claim.heard) <= AGENT_PATIENCE);
-        self.own
-            .get(&key)
-            .or(heard.map(|claim| &claim.state))
-            .cloned()
+    ) -> BTreeMap<InstanceId, AgentState> {
+        let first = (service.clone(), InstanceId::new("", 0));
+        let known = self.known.range(first.clone()..);
+        let known = known
+            .take_while(|((of, _), _)| of == service)
+            .filter(|(_, claim)| now.since(claim.heard) <= AGENT_PATIENCE)
+            .map(|((_, instance), claim)| (instance.clone(), claim.state.clone()));
+        let own = self.own.range(first..);
+        let own = own
+            .take_while(|((of, _), _)| of == service)
+            .map(|((_, instance), state)| (instance.clone(), state.clone()));
+        known.chain(own).collect()
     }
 }
 

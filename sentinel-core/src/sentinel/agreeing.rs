@@ -102,7 +102,9 @@ impl Sentinel {
         };
         let name = proposal.service.clone();
         let stage_before = self.stage_of(&name);
-        match self.table.apply(index, &proposal) {
+        let applied = self.table.apply(index, &proposal);
+        self.settle_ask(&name, &proposal.decision, &applied);
+        match applied {
             Applied::Ignored(_) => {
                 if let Some(desk) = self
                     .posts

@@ -67,6 +67,7 @@ impl Sentinel {
             Some(_) | None => {
                 self.leadership = None;
                 self.acts.clear();
+                self.give_asks_back();
                 for post in self.posts.values_mut() {
                     post.desk = None;
                     post.verdict = None;
@@ -114,7 +115,7 @@ impl Sentinel {
     }
 
     /// Why this leader must not act now; `None` when it may.
-    fn held_back(&self, now: Instant, held: &Leadership) -> Option<Reason> {
+    pub(super) fn held_back(&self, now: Instant, held: &Leadership) -> Option<Reason> {
         if self.settings.bugs.has(Bug::ActWithoutQuorum) {
             return None;
         }
@@ -207,12 +208,14 @@ impl Sentinel {
         let (state, post) = (self.table.services.get(name)?, self.posts.get(name)?);
         let desk = post.desk.as_ref()?;
         let verdict = post.verdict.as_ref();
+        let agents = self.agents.of(now, name);
         let sight = Sight {
             now,
             state,
             monitor: &post.monitor,
             verdict,
             desk,
+            agents: &agents,
             bugs: &self.settings.bugs,
         };
         Some(plan::plan(&sight))
@@ -258,32 +261,36 @@ impl Sentinel {
         }
     }
 
-    /// Checks a decision once more, and proposes it unless one is under way already.
-    fn propose(
+    /// Checks a decision once more, and proposes it unless one is under way already; whether it did.
+    pub(super) fn propose(
         &mut self,
         now: Instant,
         name: &ServiceName,
         decision: Decision,
         reasons: Vec<Reason>,
-    ) {
+    ) -> bool {
         let (Some(state), Some(post)) = (self.table.services.get(name), self.posts.get(name))
         else {
-            return;
+            return false;
         };
-        let Some(desk) = &post.desk else { return };
+        let Some(desk) = &post.desk else {
+            return false;
+        };
         if desk
             .proposed
             .is_some_and(|(token, until)| token == state.token && now < until)
         {
-            return;
+            return false;
         }
         let verdict = post.verdict.as_ref();
+        let agents = self.agents.of(now, name);
         let sight = Sight {
             now,
             state,
             monitor: &post.monitor,
             verdict,
             desk,
+            agents: &agents,
             bugs: &self.settings.bugs,
         };
         if let Err(error) = check(&sight, &decision) {
@@ -291,7 +298,7 @@ impl Sentinel {
                 "service {name}: a plan to {} was refused by its check: {error}",
                 decision.word()
             ));
-            return;
+            return false;
         }
         let token = state.token;
         let proposal = Proposal {
@@ -312,6 +319,7 @@ impl Sentinel {
             self.timers
                 .set_earlier(Timer::Service(name.clone()), now + PROPOSAL_PATIENCE);
         }
+        accepted
     }
 
     fn order(&mut self, now: Instant, name: &ServiceName, order: Order) {

@@ -48,9 +48,9 @@ impl Sentinel {
                 continue;
             };
             if post.view_stale || post.view.is_none() {
-                let blockers = blockers(now, state, post, &self.settings);
-                let agents = |instance: &InstanceId| self.agents.state(now, &name, instance);
-                let mut view = service_view(state, post, voters, blockers, agents);
+                let agents = self.agents.of(now, &name);
+                let blockers = blockers(now, state, post, &self.settings, &agents);
+                let mut view = service_view(state, post, voters, blockers, &agents);
                 if self.settings.bugs.has(Bug::AnswerBeforePromoted) {
                     answer_early(&mut view, &state.stage);
                 }
@@ -99,10 +99,15 @@ fn blockers(
     state: &ServiceState,
     post: &Post,
     settings: &NodeSettings,
+    agents: &BTreeMap<InstanceId, AgentState>,
 ) -> Vec<Reason> {
     let desk: &Desk = match (&post.desk, &state.stage) {
         (Some(desk), Stage::Steady | Stage::Repointing) => desk,
-        (Some(_), Stage::Unadopted | Stage::Freezing | Stage::Promoting { .. }) | (None, _) => {
+        (
+            Some(_),
+            Stage::Unadopted | Stage::Switching { .. } | Stage::Freezing | Stage::Promoting { .. },
+        )
+        | (None, _) => {
             return Vec::new();
         }
     };
@@ -113,6 +118,7 @@ fn blockers(
         monitor: &post.monitor,
         verdict,
         desk,
+        agents,
         bugs: &settings.bugs,
     }
     .blockers()
@@ -123,7 +129,7 @@ fn service_view(
     post: &Post,
     voters: usize,
     blockers: Vec<Reason>,
-    agents: impl Fn(&InstanceId) -> Option<AgentState>,
+    agents: &BTreeMap<InstanceId, AgentState>,
 ) -> ServiceView {
     let needed = state
         .settings
@@ -175,6 +181,7 @@ fn stage_view(stage: &Stage) -> StageView {
     match stage {
         Stage::Unadopted => StageView::Unadopted,
         Stage::Steady => StageView::Steady,
+        Stage::Switching { target } => StageView::Switching(target.clone()),
         Stage::Freezing => StageView::Freezing,
         Stage::Promoting { target, .. } => StageView::Promoting(target.instance.clone()),
         Stage::Repointing => StageView::Repointing,
@@ -183,10 +190,10 @@ fn stage_view(stage: &Stage) -> StageView {
 
 fn instances(
     post: &Post,
-    agents: impl Fn(&InstanceId) -> Option<AgentState>,
+    agents: &BTreeMap<InstanceId, AgentState>,
 ) -> BTreeMap<InstanceId, InstanceView> {
     let view = |instance: &InstanceId, watch: &crate::monitor::Watch| InstanceView {
-        agent: agents(instance),
+        agent: agents.get(instance).cloned(),
         health: watch.health().clone(),
         health_since: watch.health_since(),
         facts: watch.reading().map(|reading| reading.facts.clone()),

@@ -22,6 +22,7 @@ use crate::runtime::board::Board;
 use crate::runtime::driver::{Driver, Machine};
 use crate::runtime::hands::Hands;
 use crate::runtime::log_file::{DataFolder, RaftFile};
+use crate::runtime::questions::Questions;
 use crate::runtime::start::run;
 use crate::runtime::storage::Storage;
 use crate::runtime::transport::{Local, Peers};
@@ -47,6 +48,7 @@ impl Machine for Script {
             | Input::Probed { .. }
             | Input::Disconnected { .. }
             | Input::Noted { .. }
+            | Input::Ask { .. }
             | Input::Acted { .. } => drop(self.heard.send(input)),
         }
     }
@@ -145,6 +147,7 @@ fn start(folder: &Path, outputs: Vec<Output>) -> Started {
         inputs,
         disconnects,
         notes,
+        questions: Questions::new(),
         stop: CancellationToken::new(),
         storage: Storage::new(Some(file)),
         peers: Peers::start(local, Default::default(), None, inputs_in).unwrap(),
@@ -208,6 +211,7 @@ async fn every_probe_and_action_is_answered_once() {
             | Input::PeerConnected { .. }
             | Input::Disconnected { .. }
             | Input::Noted { .. }
+            | Input::Ask { .. }
             | Input::Stop) => panic!("{input:?}"),
         }
     }
@@ -389,6 +393,7 @@ async fn a_machine_that_panics_frees_everything() {
         inputs,
         disconnects,
         notes,
+        questions: Questions::new(),
         stop: CancellationToken::new(),
         storage: Storage::new(None),
         peers: Peers::start(local, Default::default(), None, inputs_in).unwrap(),

@@ -1,0 +1,161 @@
+//! Switching: an operator wants another primary. Writes are paused, the target gets the last byte, and then an ordinary
+//! failover follows, which freezes, seals and promotes by its own rules.
+//!
+//! Nothing here is needed for safety: whoever is promoted in the end holds every acknowledged write, however
+//! this stage ended. It is here so that no client sees an error, and that writes which nobody was told of
+//! yet are not lost either. When something takes too long it is called off, and nothing has changed.
+
+use std::time::Duration;
+
+use crate::action::ActionKind;
+use crate::failover::plan::Plan;
+use crate::failover::sight::{Sight, streams};
+use crate::id::{InstanceId, Member};
+use crate::ledger::{Decision, QuorumConfig, Stage};
+use crate::position::Offset;
+use crate::reason::Reason;
+
+/// How long the primary may take to pause. An engine that first writes out what it has in memory goes on taking
+/// writes in the meantime.
+const PAUSE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a paused primary waits for the target to have the last byte.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// A pause ends by itself after this time, should every leader be gone: the catching up, and an ordinary failover.
+const PAUSE_LIMIT: Duration = Duration::from_secs(5);
+
+pub(crate) fn plan(sight: &Sight<'_>, target: &InstanceId) -> Plan {
+    let mut plan = Plan::default();
+    let Some(primary) = &sight.state.primary else {
+        return plan;
+    };
+    match &sight.desk.paused {
+        Some((paused, position, since)) if *paused == primary.instance => {
+            // What the target has is compared with the last position of the primary, in the primary's own history.
+            let holds = sight.facts(target).is_some_and(|facts| {
+                sight.state.admitted(target) == Some(&facts.incarnation)
+                    && facts.position.as_ref().is_some_and(|p| {
+                        p.lineage == position.lineage && p.offset >= position.offset
+                    })
+            });
+            let until = *since + CATCH_UP_WITHIN;
+            if holds {
+                plan.because(
+                    "target_has_everything",
+                    format!("writes are paused, and {target} has everything up to {position}"),
+                );
+                plan.decision = Some(Decision::Freeze);
+            } else if sight.now >= until {
+                let text = format!("{target} did not get the last bytes in time");
+                plan.decision = Some(Decision::CallOff {
+                    reason: text.clone(),
+                });
+                plan.because("target_late", text);
+            } else {
+                plan.because(
+                    "catching_up",
+                    format!("writes are paused until {target} has everything up to {position}"),
+                );
+                plan.look.insert(target.clone());
+                plan.wake_at(until);
+            }
+        }
+        Some(_) | None if sight.primary_is_down() => sight.fail_over(&mut plan),
+        Some(_) | None => pause(sight, &mut plan, primary, target),
+    }
+    plan
+}
+
+/// Checked again just before: the pause is the first thing that a client notices.
+fn pause(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, target: &InstanceId) {
+    let until = sight.desk.stage_since + PAUSE_WITHIN;
+    let obstacles = obstacles(sight, target);
+    if sight.now >= until || !obstacles.is_empty() {
+        let reason = obstacles
+            .first()
+            .map_or("the primary did not pause its writes in time", |first| {
+                first.text.as_str()
+            })
+            .to_owned();
+        plan.because("called_off", reason.clone());
+        plan.reasons.extend(obstacles);
+        plan.decision = Some(Decision::CallOff { reason });
+        return;
+    }
+    plan.because(
+        "pausing",
+        format!("{} is asked to pause its writes", primary.instance),
+    );
+    plan.wake_at(until);
+    plan.order(
+        sight,
+        &primary.instance,
+        ActionKind::Pause { limit: PAUSE_LIMIT },
+    );
+}
+
+/// Why a switchover to this instance would not come to its end; empty when it would.
+pub(crate) fn obstacles(sight: &Sight<'_>, target: &InstanceId) -> Vec<Reason> {
+    let state = sight.state;
+    let mut reasons = Vec::new();
+    let Some((primary, _)) = sight.sound_primary() else {
+        // On its way down by our own pause it has no facts any more; that is no obstacle.
+        let pausing = sight.desk.under_way.values();
+        let pausing = pausing
+            .into_iter()
+            .any(|order| matches!(order.kind, ActionKind::Pause { .. }));
+        if !pausing && !matches!(state.stage, Stage::Switching { .. }) {
+            reasons.push(Reason::new(
+                "primary_unsound",
+                "the primary does not answer as what was authorised",
+            ));
+        }
+        return reasons;
+    };
+    if primary.instance == *target {
+        let text = format!("{target} is the primary already");
+        return vec![Reason::new("target_is_primary", text)];
+    }
+    let member = state
+        .configs
+        .last()
+        .is_some_and(|config: &QuorumConfig| config.members.contains_key(target));
+    if !member {
+        let text = format!("{target} is no member of the write quorum; it must stream first");
+        reasons.push(Reason::new("veto_not_admitted", text));
+    }
+    match sight.facts(target) {
+        None => reasons.push(Reason::new(
+            "veto_unreachable",
+            format!("{target} does not answer"),
+        )),
+        Some(facts) => {
+            if !streams(facts, &primary.instance) {
+                let text = format!("{target} does not stream from {}", primary.instance);
+                reasons.push(Reason::new("veto_not_streaming", text));
+            }
+            if state.priority(target, facts) == 0 {
+                let text = format!("{target} has priority 0 and is never promoted");
+                reasons.push(Reason::new("veto_priority", text));
+            }
+        }
+    }
+    reasons.extend(sight.blockers());
+    reasons
+}
+
+/// The member that lags least, if the operator named nobody: the most data, then priority, then name.
+pub(crate) fn best_target(sight: &Sight<'_>) -> Option<InstanceId> {
+    let members = sight.state.configs.last()?.members.keys();
+    let fit = members.filter(|member| obstacles(sight, member).is_empty());
+    let rank = |member: &&InstanceId| {
+        let facts = sight.facts(member);
+        let offset = facts
+            .and_then(|facts| facts.position.as_ref())
+            .map_or(Offset(0), |position| position.offset);
+        let priority = facts.map_or(u32::MAX, |facts| sight.state.priority(member, facts));
+        (std::cmp::Reverse(offset), priority, (*member).clone())
+    };
+    fit.min_by_key(rank).cloned()
+}

@@ -1,0 +1,91 @@
+//! Whether the primary takes writes: refused with an error while too few members are there to acknowledge them, for an
+//! engine that would let them wait without end; and taken again after a switchover that was called off.
+//!
+//! Knows what the primary reports. Does not know who should belong to the write quorum.
+
+use std::time::Duration;
+
+use crate::action::ActionKind;
+use crate::failover::plan::{Note, Plan};
+use crate::failover::sight::Sight;
+use crate::id::Member;
+use crate::observation::{Facts, Link, Writes};
+
+/// How long after the pause of a switchover its primary has to take writes again before it counts as lost.
+const RESUME_WITHIN: Duration = Duration::from_secs(15);
+
+/// Keeps the primary taking writes, or refusing them, as its replicas are.
+pub(super) fn writes(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, facts: &Facts) {
+    let Some(config) = sight.state.configs.last() else {
+        return;
+    };
+    let streaming = facts.replicas.iter().filter(|replica| {
+        replica.link == Link::Streaming && config.members.contains_key(&replica.instance)
+    });
+    let (streaming, k) = (streaming.count(), config.k as usize);
+    match (facts.writes, streaming >= k) {
+        (Writes::Itself, _) => {}
+        (Writes::Taken, true) => {
+            if sight.desk.short_since.is_some() {
+                plan.notes.push(Note::Enough);
+            }
+        }
+        (Writes::Taken, false) => refuse(sight, plan, primary, (streaming, k)),
+        (Writes::Refused, true) => {
+            let text = format!(
+                "{streaming} members stream from {}: it takes writes again",
+                primary.instance
+            );
+            plan.because("accept_writes", text);
+            plan.order(sight, &primary.instance, ActionKind::AcceptWrites);
+        }
+        (Writes::Refused, false) => {
+            let text = format!(
+                "{streaming} of {k} members stream from {}: it refuses writes until they are back",
+                primary.instance
+            );
+            plan.because("writes_refused", text);
+        }
+    }
+}
+
+/// Ends the pause of a switchover that was called off. While that is under way the primary may not answer, by our own
+/// order, and nobody is promoted for that: `true` then.
+pub(super) fn resume(sight: &Sight<'_>, plan: &mut Plan) -> bool {
+    let (Some((paused, _, since)), Some(primary)) = (&sight.desk.paused, &sight.state.primary)
+    else {
+        return false;
+    };
+    if *paused != primary.instance {
+        plan.notes.push(Note::NotPaused);
+        return false;
+    }
+    plan.because("resume", format!("{paused} is to take writes again"));
+    plan.order(sight, paused, ActionKind::Resume);
+    let until = *since + RESUME_WITHIN;
+    plan.wake_at(until);
+    sight.now < until
+}
+
+/// A replica that reconnects is no reason: writes wait for it as long as silence is tolerated.
+fn refuse(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, (streaming, k): (usize, usize)) {
+    let Some(since) = sight.desk.short_since else {
+        plan.notes.push(Note::Short);
+        return;
+    };
+    let due = since + sight.state.settings.down_after;
+    let text = format!(
+        "{streaming} of {k} members stream from {}",
+        primary.instance
+    );
+    if sight.now < due {
+        plan.because("too_few_stream", text);
+        plan.wake_at(due);
+        return;
+    }
+    plan.because(
+        "refuse_writes",
+        format!("{text}: it refuses writes until they are back"),
+    );
+    plan.order(sight, &primary.instance, ActionKind::RefuseWrites);
+}
