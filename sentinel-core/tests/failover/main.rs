@@ -3,6 +3,7 @@
 
 mod agents;
 mod holes;
+mod switchover;
 mod world;
 
 use std::time::Duration;

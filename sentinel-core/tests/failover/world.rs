@@ -8,7 +8,7 @@ use std::time::Duration;
 use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::config::{NodeRole, NodeSettings, ServiceSettings, Timing};
 use sentinel_core::event::EventKind;
-use sentinel_core::id::{Incarnation, InstanceId, NodeName, ServiceName};
+use sentinel_core::id::{Incarnation, InstanceId, NodeName, ServiceName, Token};
 use sentinel_core::ledger::{ServiceState, Stage};
 use sentinel_core::observation::{
     Facts, Link, Observation, Persistable, ProbeFailure, ReplicaLink, RestartGuard, Role, Upstream,
@@ -17,7 +17,7 @@ use sentinel_core::observation::{
 use sentinel_core::peer::Restored;
 use sentinel_core::planted::Bugs;
 use sentinel_core::position::{Lineage, Offset, Position};
-use sentinel_core::sentinel::{Input, Output, Sentinel};
+use sentinel_core::sentinel::{Ask, AskError, Input, Output, Sentinel};
 use sentinel_core::time::Instant;
 
 pub(crate) struct Server {
@@ -28,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) deaf: bool,
     /// It takes no writes, for a switchover.
     pub(crate) paused: bool,
+    /// It can pause only by ending, as the engine does that needs an agent.
+    pub(crate) stops_to_pause: bool,
     pub(crate) primary: bool,
     pub(crate) upstream: Option<InstanceId>,
     pub(crate) lineage: u32,
@@ -53,6 +55,8 @@ pub(crate) struct World {
     pub(crate) dead: BTreeSet<NodeName>,
     pub(crate) servers: BTreeMap<InstanceId, Server>,
     pub(crate) events: Vec<(NodeName, EventKind)>,
+    /// What was answered to questions.
+    pub(crate) answers: Vec<Result<Token, AskError>>,
     /// Answers that take until their deadline.
     late: BTreeMap<(Instant, u64), (NodeName, Input)>,
     slow_acts: BTreeMap<(Instant, u64), (NodeName, Box<Action>)>,
@@ -118,6 +122,7 @@ impl World {
             hung: false,
             deaf: false,
             paused: false,
+            stops_to_pause: false,
             primary: n == 0,
             upstream: (n != 0).then(|| instance(0)),
             lineage: 1,
@@ -139,6 +144,7 @@ impl World {
             dead: BTreeSet::new(),
             servers,
             events: Vec::new(),
+            answers: Vec::new(),
             late: BTreeMap::new(),
             slow_acts: BTreeMap::new(),
             slow_configure: Duration::ZERO,
@@ -223,6 +229,17 @@ impl World {
             );
             self.step();
         }
+    }
+
+    /// Asks the leader for a switchover.
+    pub(crate) fn ask_switchover(&mut self, to: Option<u16>) {
+        let leader = self.leader().unwrap();
+        let ask = Ask::Switchover {
+            service: ServiceName::from(SERVICE),
+            to: to.map(instance),
+        };
+        self.late
+            .insert((self.now, 0), (leader, Input::Ask { id: 1, ask }));
     }
 
     pub(crate) fn steady_on(&mut self, n: u16, members: usize) -> Duration {
@@ -358,6 +375,7 @@ impl World {
                 self.answer_at(at, answer, inputs);
             }
             Output::Publish(event) => self.events.push((node.clone(), event.kind)),
+            Output::Answered { answer, .. } => self.answers.push(answer),
             Output::Persist(_) | Output::View(_) | Output::Stopped => {}
         }
     }
@@ -471,7 +489,14 @@ impl World {
                 server.upstream = Some(primary.clone());
             }
             ActionKind::Configure { quorum } => server.quorum = Some(quorum.clone()),
-            ActionKind::Pause { .. } => server.paused = true,
+            ActionKind::Pause { .. } => {
+                server.paused = true;
+                if server.stops_to_pause {
+                    let last = self.facts(&action.instance);
+                    self.servers.get_mut(&real).unwrap().alive = false;
+                    return Outcome::Done(Box::new(last));
+                }
+            }
             ActionKind::Resume => server.paused = false,
             ActionKind::RefuseWrites | ActionKind::AcceptWrites => {
                 return Outcome::Refused("it refuses writes by itself".into());

@@ -147,6 +147,7 @@ pub fn stage(stage: &StageView) -> (&'static str, Option<&InstanceId>) {
     match stage {
         StageView::Unadopted => ("unadopted", None),
         StageView::Steady => ("steady", None),
+        StageView::Switching(target) => ("switching", Some(target)),
         StageView::Freezing => ("freezing", None),
         StageView::Promoting(target) => ("promoting", Some(target)),
         StageView::Repointing => ("repointing", None),

@@ -52,6 +52,8 @@ impl Counted {
             | EventKind::InstanceRestarted { .. }
             | EventKind::PrimaryDown { .. }
             | EventKind::PrimaryDownRevoked { .. }
+            | EventKind::SwitchoverStarted { .. }
+            | EventKind::SwitchoverCalledOff { .. }
             | EventKind::FailoverStarted { .. }
             | EventKind::TargetSelected { .. }
             | EventKind::RepointSent { .. }

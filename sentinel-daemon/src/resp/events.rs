@@ -29,7 +29,10 @@ pub fn messages(event: &Event, known: Option<&ServiceView>) -> Vec<Message> {
     };
     let about = |channel, instance| message(channel, subject(name, primary, instance));
     match &event.kind {
+        // Redis has no word for a switchover before its failover begins.
         EventKind::ServiceAdded
+        | EventKind::SwitchoverStarted { .. }
+        | EventKind::SwitchoverCalledOff { .. }
         | EventKind::Admitted { .. }
         | EventKind::Excluded { .. }
         | EventKind::Readmitted { .. }
@@ -89,6 +92,8 @@ fn without_primary(event: &Event, known: Option<&ServiceView>) -> Vec<Message> {
         EventKind::PrimarySwitched { to, .. } => adopted(&event.service, to, known),
         EventKind::FailoverStarted { epoch } => vec![message("+new-epoch", epoch.to_string())],
         EventKind::ServiceAdded
+        | EventKind::SwitchoverStarted { .. }
+        | EventKind::SwitchoverCalledOff { .. }
         | EventKind::InstanceDiscovered { .. }
         | EventKind::InstanceDown { .. }
         | EventKind::InstanceUp { .. }

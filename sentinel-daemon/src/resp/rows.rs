@@ -87,7 +87,10 @@ pub fn primary(
     let stage = match service.stage {
         StageView::Freezing => Some("select_slave"),
         StageView::Promoting(_) => Some("wait_promotion"),
-        StageView::Unadopted | StageView::Steady | StageView::Repointing => None,
+        StageView::Unadopted
+        | StageView::Steady
+        | StageView::Switching(_)
+        | StageView::Repointing => None,
     };
     let down = instance.is_some_and(subjectively_down);
     let odown = objectively_down(service);
@@ -132,9 +135,11 @@ pub fn replica(moment: &Moment, service: &ServiceView, id: &InstanceId, reply: &
     let facts = instance.and_then(|instance| instance.facts.as_ref());
     let promoted = match &service.stage {
         StageView::Promoting(target) => target == id,
-        StageView::Unadopted | StageView::Steady | StageView::Freezing | StageView::Repointing => {
-            false
-        }
+        StageView::Unadopted
+        | StageView::Steady
+        | StageView::Switching(_)
+        | StageView::Freezing
+        | StageView::Repointing => false,
     };
     fields.text("name", id.to_string());
     address(&mut fields, id, instance);

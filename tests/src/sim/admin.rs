@@ -354,7 +354,7 @@ impl World {
                     self.close_others(instance, Some(number));
                 }
             }
-            Outcome::Refused(_) | Outcome::Unknown(_) => {}
+            Outcome::Refused(_) | Outcome::UnderWay(_) | Outcome::Unknown(_) => {}
         }
         outcome
     }
@@ -499,6 +499,7 @@ fn outcome_word(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Done(_) => "done".to_owned(),
         Outcome::Refused(text) => format!("refused, {text}"),
+        Outcome::UnderWay(text) => format!("under way, {text}"),
         Outcome::Unknown(text) => format!("unknown, {text}"),
     }
 }

@@ -397,7 +397,7 @@ impl World {
                 });
                 self.nodes[n].view = Some(view);
             }
-            Output::Stopped => {}
+            Output::Answered { .. } | Output::Stopped => {}
         }
     }
 

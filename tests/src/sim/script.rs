@@ -224,9 +224,14 @@ impl World {
     fn promotes(&self, index: usize) -> bool {
         match self.stage() {
             Some(Stage::Promoting { target, .. }) => target.instance == self.addresses[index],
-            Some(Stage::Unadopted | Stage::Steady | Stage::Freezing | Stage::Repointing) | None => {
-                false
-            }
+            Some(
+                Stage::Unadopted
+                | Stage::Steady
+                | Stage::Switching { .. }
+                | Stage::Freezing
+                | Stage::Repointing,
+            )
+            | None => false,
         }
     }
 

@@ -111,7 +111,11 @@ fn overwritten(world: &World, replica: usize, upstream: usize) -> Result<(), Str
     let (victim, source) = (&world.instances[replica], &world.instances[upstream]);
     let authorised = world.service().and_then(|service| match &service.stage {
         Stage::Promoting { target, .. } => world.index_of(&target.instance),
-        Stage::Unadopted | Stage::Steady | Stage::Freezing | Stage::Repointing => service
+        Stage::Unadopted
+        | Stage::Steady
+        | Stage::Switching { .. }
+        | Stage::Freezing
+        | Stage::Repointing => service
             .primary
             .as_ref()
             .and_then(|primary| world.index_of(&primary.instance)),

@@ -1,0 +1,118 @@
+//! Scripts of switchovers: asked for, refused, called off, and with a primary that must end to pause.
+
+use std::time::Duration;
+
+use sentinel_core::event::EventKind;
+use sentinel_core::ledger::Stage;
+use sentinel_core::sentinel::AskError;
+
+use crate::world::{World, instance};
+
+fn called_off(world: &World) -> bool {
+    let called_off = |kind: &EventKind| matches!(kind, EventKind::SwitchoverCalledOff { .. });
+    world.events.iter().any(|(_, kind)| called_off(kind))
+}
+
+#[test]
+fn the_asked_for_replica_becomes_primary_and_the_old_one_follows() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.ask_switchover(Some(2));
+    let took = world.until("the other primary", |world| {
+        let answer = world.state().answer;
+        answer.is_some_and(|answer| answer.primary == instance(2))
+    });
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert!(matches!(world.answers[..], [Ok(_)]), "{:?}", world.answers);
+    assert!(world.server(0).paused, "paused until it is a replica");
+    world.steady_on(2, 2);
+    assert!(!world.server(0).primary);
+    assert_eq!(world.state().token.epoch.0, 2);
+    assert_eq!(world.state().planned, None);
+    assert!(!called_off(&world));
+}
+
+#[test]
+fn without_a_name_the_leader_chooses() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.ask_switchover(None);
+    world.steady_on(1, 2);
+    assert!(matches!(world.answers[..], [Ok(_)]));
+}
+
+#[test]
+fn what_could_not_come_to_its_end_is_refused_before_anything_is_paused() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    for nobody in [0, 9] {
+        world.ask_switchover(Some(nobody));
+        world.run(Duration::from_secs(1));
+        let answer = world.answers.pop().unwrap();
+        assert!(
+            matches!(answer, Err(AskError::Refused { .. })),
+            "{answer:?}"
+        );
+    }
+    world.server(2).alive = false;
+    world.run(Duration::from_millis(300));
+    world.ask_switchover(Some(2));
+    world.run(Duration::from_millis(100));
+    let answer = world.answers.pop().unwrap();
+    assert!(
+        matches!(answer, Err(AskError::Refused { .. })),
+        "{answer:?}"
+    );
+    assert!(!world.server(0).orders.contains(&"pause"));
+    assert_eq!(world.state().token.epoch.0, 1);
+}
+
+/// A target that has stopped receiving, and looks as if it did not.
+#[test]
+fn a_target_that_never_gets_the_last_byte_changes_nothing() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(2).lagging = true;
+    world.server(0).offset += 10;
+    world.ask_switchover(Some(2));
+    world.until("paused", |world| world.server(0).paused);
+    world.until("called off", |world| called_off(world));
+    world.until("resumed", |world| !world.server(0).paused);
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.state().stage, Stage::Steady);
+    assert_eq!(world.state().token.epoch.0, 1, "the epoch is the same");
+    assert!(world.server(0).primary);
+}
+
+/// The pause ends the server, so that everybody sees it go down: the switchover goes on all the same, and to whom it was
+/// asked for.
+#[test]
+fn a_primary_that_ends_to_pause_is_replaced_by_the_one_asked_for() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(0).stops_to_pause = true;
+    world.ask_switchover(Some(2));
+    world.until("the other primary", |world| {
+        let answer = world.state().answer;
+        answer.is_some_and(|answer| answer.primary == instance(2))
+    });
+    world.steady_on(2, 1);
+    assert!(!called_off(&world));
+}
+
+/// The leader is lost before the primary has heard of the pause.
+#[test]
+fn a_new_leader_goes_on_where_the_old_one_was_lost() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(0).deaf = true;
+    world.ask_switchover(Some(1));
+    world.until("switching", |world| {
+        matches!(world.state().stage, Stage::Switching { .. })
+    });
+    let leader = world.leader().unwrap();
+    world.dead.insert(leader);
+    world.until("a leader", |world| world.leader().is_some());
+    world.server(0).deaf = false;
+    world.steady_on(1, 2);
+}
