@@ -12,7 +12,7 @@ use sentinel_core::id::{InstanceId, ServiceName};
 /// The agent of one instance on this very host.
 pub trait Host: Send + Sync {
     /// Carries out one action; idempotent, and within its deadline. A job that takes longer goes on
-    /// behind it, and is answered by [`Outcome::Unknown`] until it is over.
+    /// behind it, and is answered by [`Outcome::UnderWay`] until it is over.
     fn carry_out(&self, action: Action) -> BoxFuture<'static, Outcome>;
 }
 

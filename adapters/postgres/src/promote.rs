@@ -84,12 +84,15 @@ pub(crate) async fn promote(
         Standing::Ready => {}
     }
     session.order(orders::PROMOTE).await?;
-    let promoted = session
-        .until("still a standby", |reading| {
-            // Without its fork nobody can tell from where it was promoted.
-            reading.facts.role == Role::Primary && reading.facts.fork.is_some()
-        })
-        .await?;
+    let promoted = loop {
+        let reading = session.read().await?;
+        // Without its fork nobody can tell from where it was promoted.
+        if reading.facts.role == Role::Primary && reading.facts.fork.is_some() {
+            break reading;
+        }
+        let goes_on = |_| Stop::UnderWay("told to promote, and not primary yet".into());
+        session.pause("still a standby").await.map_err(goes_on)?;
+    };
     match expected(session, &promoted.facts)? {
         Standing::Promoted => Ok(promoted),
         Standing::Ready => {

@@ -23,6 +23,8 @@ const STEP: Duration = Duration::from_millis(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stop {
     Refused(String),
+    /// It was told, answers, and is not there yet.
+    UnderWay(String),
     Unknown(String),
 }
 
@@ -30,6 +32,7 @@ impl From<Stop> for Outcome {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Refused(text) => Self::Refused(text),
+            Stop::UnderWay(text) => Self::UnderWay(text),
             Stop::Unknown(text) => Self::Unknown(text),
         }
     }

@@ -10,7 +10,7 @@ use crate::failover::plan::{Note, Plan};
 use crate::failover::sight::{Sight, follows, holds, streams};
 use crate::id::{Incarnation, InstanceId, Member};
 use crate::ledger::{Change, Decision, QuorumConfig};
-use crate::observation::{Facts, Persistable};
+use crate::observation::{Facts, Link, Persistable, Role};
 use crate::planted::Bug;
 
 /// Members' new lives are accepted in the middle of a joint change too: its end may wait for nobody else.
@@ -128,13 +128,15 @@ fn admit(
         return;
     }
     if !early {
-        if !streams(facts, &primary.instance) {
+        // One that copies everything first is left in peace. One that does not stream may be told to under another name
+        // than the one by which it counts.
+        if link(facts) == Some(Link::Syncing) {
             return;
         }
         if !sight.desk.repointed.contains(instance) {
             plan.because(
                 "repoint_before_admission",
-                format!("{instance} streams; it is re-pointed in this epoch before it is admitted"),
+                format!("{instance} follows; it is re-pointed in this epoch before it is admitted"),
             );
             plan.order(
                 sight,
@@ -143,6 +145,9 @@ fn admit(
                     primary: primary.instance.clone(),
                 },
             );
+            return;
+        }
+        if !streams(facts, &primary.instance) {
             return;
         }
         if !caught_up(sight, plan, primary, instance, facts) {
@@ -160,6 +165,13 @@ fn admit(
         k: config.k,
         change: Change::Admit(instance.clone()),
     });
+}
+
+fn link(facts: &Facts) -> Option<Link> {
+    match &facts.role {
+        Role::Primary => None,
+        Role::Replica { link, .. } => Some(*link),
+    }
 }
 
 /// Whether a replica has reached the primary's position as read after the wish to trust it arose; the

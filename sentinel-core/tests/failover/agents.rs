@@ -103,6 +103,7 @@ impl Agent {
                 | Output::Probe(_)
                 | Output::Publish(_)
                 | Output::View(_)
+                | Output::Answered { .. }
                 | Output::Stopped => {}
             }
         }

@@ -102,14 +102,18 @@ impl Node {
     pub(crate) async fn done(&self, server: &PostgresServer, kind: ActionKind) -> Facts {
         match self.act(server, kind).await {
             Outcome::Done(facts) => *facts,
-            Outcome::Refused(text) | Outcome::Unknown(text) => panic!("{text}"),
+            Outcome::Refused(text) | Outcome::UnderWay(text) | Outcome::Unknown(text) => {
+                panic!("{text}")
+            }
         }
     }
 
     pub(crate) async fn refused(&self, server: &PostgresServer, kind: ActionKind) -> String {
         match self.act(server, kind).await {
             Outcome::Refused(text) => text,
-            outcome @ (Outcome::Done(_) | Outcome::Unknown(_)) => panic!("{outcome:?}"),
+            outcome @ (Outcome::Done(_) | Outcome::UnderWay(_) | Outcome::Unknown(_)) => {
+                panic!("{outcome:?}")
+            }
         }
     }
 

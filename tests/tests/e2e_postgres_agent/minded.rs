@@ -159,7 +159,7 @@ impl Minded {
         let mut last = None;
         let done = wait::within(JOB, || match self.order(kind.clone(), epoch) {
             Outcome::Done(facts) => Some(*facts),
-            other @ (Outcome::Refused(_) | Outcome::Unknown(_)) => {
+            other @ (Outcome::Refused(_) | Outcome::UnderWay(_) | Outcome::Unknown(_)) => {
                 last = Some(other);
                 None
             }

@@ -159,7 +159,7 @@ fn a_pause_ends_by_order_or_by_itself() {
     let resumed = wait::until("it runs again", || {
         match minded.order(ActionKind::Resume, 1) {
             Outcome::Done(facts) => Some(facts),
-            Outcome::Refused(_) | Outcome::Unknown(_) => None,
+            Outcome::Refused(_) | Outcome::UnderWay(_) | Outcome::Unknown(_) => None,
         }
     });
     assert_eq!(resumed.role, Role::Primary);

@@ -227,7 +227,7 @@ fn a_foreign_database_is_refused_and_not_touched() {
     ] {
         let text = wait::until("it is refused", || match minded.order(kind.clone(), 2) {
             Outcome::Refused(text) => Some(text),
-            Outcome::Done(_) | Outcome::Unknown(_) => None,
+            Outcome::Done(_) | Outcome::UnderWay(_) | Outcome::Unknown(_) => None,
         });
         assert!(text.contains("not the same service"), "{text}");
     }

@@ -259,11 +259,13 @@ impl Shared {
                 Some(Progress::Failed(text)) => return Outcome::Unknown(text),
                 Some(Progress::Done | Progress::Working) | None => {}
             },
-            Ok(Err(_)) | Err(_) => return Outcome::Unknown(self.board.show().progress()),
+            Ok(Err(_)) | Err(_) => return Outcome::UnderWay(self.board.show().progress()),
         }
         match self.facts_until(action).await {
             Some(facts) => Outcome::Done(Box::new(facts)),
-            None => Outcome::Unknown("the standby runs and does not answer queries yet".to_owned()),
+            None => {
+                Outcome::UnderWay("the standby runs and does not answer queries yet".to_owned())
+            }
         }
     }
 
@@ -313,7 +315,7 @@ impl Shared {
                 self.unpause();
                 Outcome::Unknown(text)
             }
-            Err(_) => Outcome::Unknown("the server is stopping".to_owned()),
+            Err(_) => Outcome::UnderWay("the server is stopping".to_owned()),
         }
     }
 
@@ -322,7 +324,7 @@ impl Shared {
         let started = pause::end(self).await;
         match (started, self.facts_until(action).await) {
             (Ok(()), Some(facts)) => Outcome::Done(Box::new(facts)),
-            (Ok(()), None) => Outcome::Unknown("the server is starting".to_owned()),
+            (Ok(()), None) => Outcome::UnderWay("the server is starting".to_owned()),
             (Err(text), _) => Outcome::Refused(text),
         }
     }
