@@ -6,10 +6,12 @@
 mod postgres;
 mod redis;
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use sentinel_core::id::{EngineName, ServiceName};
-use sentinel_core::runtime::AdapterFactory;
+use sentinel_core::id::{EngineName, InstanceId, ServiceName};
+use sentinel_core::runtime::{AdapterFactory, Handle};
 
 use crate::settings::{GuardedService, Secrets, Settings};
 
@@ -20,8 +22,8 @@ const ENGINES: [Engine; 2] = [redis::ENGINE, postgres::ENGINE];
 struct Engine {
     /// Its name in the settings.
     name: &'static str,
-    /// How its adapter is made.
-    make: fn(&Settings, &Secrets) -> AdapterFactory,
+    /// How its adapter and its agents on this host are made.
+    make: fn(&Settings, &Secrets) -> Made,
     /// Keys of `[[service]]` that it has no use for, each with what the engine does, after "which".
     no_use: &'static [(&'static str, &'static str)],
     /// Longest address that it takes as the name of a replica.
@@ -70,12 +72,59 @@ pub fn has_agents(name: &EngineName) -> bool {
     engine(name.as_str()).is_some_and(|engine| engine.agents == Agents::Some)
 }
 
-/// The adapters of all engines: a service that was added elsewhere may be of any of them.
-pub fn factories(settings: &Settings, secrets: &Secrets) -> Vec<AdapterFactory> {
-    ENGINES
-        .iter()
-        .map(|engine| (engine.make)(settings, secrets))
-        .collect()
+/// What one engine brings to a node.
+struct Made {
+    adapter: AdapterFactory,
+    agents: Vec<AgentStart>,
+}
+
+/// What a node is run with.
+pub struct Equipment {
+    /// The adapters of all engines: a service that was added elsewhere may be of any of them.
+    pub adapters: Vec<AdapterFactory>,
+    /// The agents of this host. Each is to be begun within the runtime, once the node runs.
+    pub agents: Vec<AgentStart>,
+}
+
+impl fmt::Debug for Equipment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Equipment")
+            .field("adapters", &self.adapters.len())
+            .field("agents", &self.agents.len())
+            .finish()
+    }
+}
+
+/// Begins an agent.
+pub type AgentStart = Box<dyn FnOnce(&Handle) -> Result<RunningAgent, AgentFailure> + Send>;
+
+/// An agent that has begun. Dropping it ends what the daemon does for it.
+pub type RunningAgent = Box<dyn Any + Send>;
+
+/// Why an agent does not begin. Its server is as it was.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent of {instance} of service {service} cannot begin: {problem}")]
+pub struct AgentFailure {
+    /// The service.
+    pub service: ServiceName,
+    /// The instance.
+    pub instance: InstanceId,
+    /// What is wrong, and what to do.
+    pub problem: String,
+}
+
+/// Everything that the engines bring to a node with these settings.
+pub fn equip(settings: &Settings, secrets: &Secrets) -> Equipment {
+    let mut equipment = Equipment {
+        adapters: Vec::new(),
+        agents: Vec::new(),
+    };
+    for engine in ENGINES {
+        let made = (engine.make)(settings, secrets);
+        equipment.adapters.push(made.adapter);
+        equipment.agents.extend(made.agents);
+    }
+    equipment
 }
 
 /// What an adapter wants to know of each service of its engine.

@@ -11,14 +11,14 @@ use std::process;
 
 use sentinel_core::discovery::Announced;
 use sentinel_core::runtime::{
-    self, Handle, PeerListen, RunError as NodeError, Running, StartError, StartOptions,
+    self, AdapterFactory, Handle, PeerListen, RunError as NodeError, Running, StartError, StartOptions,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engines;
+use crate::engines::{self, AgentFailure, AgentStart, RunningAgent};
 use crate::exit::ExitCode;
 use crate::http;
 use crate::resp;
@@ -46,6 +46,9 @@ pub enum RunError {
     /// The node refused to start. Nothing is running.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// An agent refuses to begin. The node was stopped again.
+    #[error(transparent)]
+    Agent(#[from] AgentFailure),
     /// The node ended by itself. What was durable is on its disk.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -65,8 +68,22 @@ async fn node(settings: &Settings, secrets: &Secrets) -> Result<(), RunError> {
     let mut stops = Stops::new()?;
     let listeners = Listeners::bind(&settings.listen).await?;
     let bound = listeners.addresses()?;
-    let running = runtime::start(options(settings, secrets, listeners.peer, &bound)).await?;
+    let equipment = engines::equip(settings, secrets);
+    let options = options(
+        settings,
+        secrets,
+        (listeners.peer, &bound),
+        equipment.adapters,
+    );
+    let running = runtime::start(options).await?;
     let handle = running.handle.clone();
+    let _agents = match begin(equipment.agents, &handle) {
+        Ok(agents) => agents,
+        Err(failure) => {
+            handle.stop().await;
+            return Err(failure.into());
+        }
+    };
     // After everything that can refuse, so that an error stands alone.
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
@@ -98,11 +115,16 @@ async fn node(settings: &Settings, secrets: &Secrets) -> Result<(), RunError> {
     Ok(ended?)
 }
 
+/// Begins all agents, or none: those that had begun end with an error of another one.
+fn begin(agents: Vec<AgentStart>, handle: &Handle) -> Result<Vec<RunningAgent>, AgentFailure> {
+    agents.into_iter().map(|begin| begin(handle)).collect()
+}
+
 fn options(
     settings: &Settings,
     secrets: &Secrets,
-    peer: TcpListener,
-    bound: &Listen,
+    (peer, bound): (TcpListener, &Listen),
+    adapters: Vec<AdapterFactory>,
 ) -> StartOptions {
     StartOptions {
         settings: settings.node.clone(),
@@ -124,7 +146,7 @@ fn options(
             http: announced(settings, settings.announce.http.as_ref(), bound.http),
             myid: String::new(),
         },
-        adapters: engines::factories(settings, secrets),
+        adapters,
     }
 }
 

@@ -59,7 +59,8 @@ pub(super) fn look(settings: &Settings, secrets: &Secrets) -> Result<Findings, s
             disconnects,
             notes,
         };
-        let adapters: Vec<Arc<dyn Adapter>> = engines::factories(settings, secrets)
+        let adapters: Vec<Arc<dyn Adapter>> = engines::equip(settings, secrets)
+            .adapters
             .into_iter()
             .map(|factory| factory(context.clone()))
             .collect();

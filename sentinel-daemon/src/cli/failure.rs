@@ -106,6 +106,9 @@ impl From<RunError> for Failure {
             RunError::Start(_) => {
                 "nothing was started and nothing was changed; correct it and start again".to_owned()
             }
+            RunError::Agent(_) => {
+                "the server was not touched; correct it and start the node again".to_owned()
+            }
             RunError::Node(_) => "what was durable is still there; start the node again".to_owned(),
         };
         Self::new(ExitCode::Failed, error.to_string(), hint)

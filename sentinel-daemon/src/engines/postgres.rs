@@ -1,9 +1,13 @@
-//! PostgreSQL: what its adapter is told of each service.
+//! PostgreSQL: what its adapter is told of each service, and its agents on this host.
 
-use sentinel_core::runtime::AdapterFactory;
-use sentinel_postgres::{Credentials, Hosts, PostgresAdapter, PostgresService};
+mod agent;
 
-use super::{Agents, Engine, of_engine};
+use std::sync::Arc;
+
+use sentinel_postgres::{Credentials, PostgresAdapter, PostgresService};
+
+use self::agent::{Notes, Plan};
+use super::{Agents, Engine, Made, of_engine};
 use crate::settings::{GuardedService, Secret, Secrets, Settings};
 
 const FLUSHES: &str = "counts a replica by what it has flushed, whatever its age";
@@ -14,15 +18,24 @@ const NAME_BYTES_MAX: usize = 63;
 
 pub(super) const ENGINE: Engine = Engine {
     name: sentinel_postgres::ENGINE,
-    make: factory,
+    make,
     no_use: &[("ack_lag_max", FLUSHES), ("restart_delay", REFUSES)],
     address_bytes_max: Some(NAME_BYTES_MAX),
     agents: Agents::Some,
 };
 
-fn factory(settings: &Settings, secrets: &Secrets) -> AdapterFactory {
+fn make(settings: &Settings, secrets: &Secrets) -> Made {
     let services = of_engine(settings, ENGINE.name, |service| described(service, secrets));
-    PostgresAdapter::factory(services, Hosts::new())
+    let notes = Notes::default();
+    let (hosts, plans) = agent::plans(settings, &notes, |name| services.get(name).cloned());
+    Made {
+        adapter: Box::new(move |context| {
+            // The first driver is the only one.
+            let _ = notes.set(context.notes.clone());
+            Arc::new(PostgresAdapter::new(services, hosts, context))
+        }),
+        agents: plans.into_iter().map(Plan::start).collect(),
+    }
 }
 
 fn described(service: &GuardedService, secrets: &Secrets) -> PostgresService {

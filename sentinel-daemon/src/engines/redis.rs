@@ -1,9 +1,8 @@
 //! Redis and Valkey: what their adapter is told of each service.
 
-use sentinel_core::runtime::AdapterFactory;
 use sentinel_redis::{Credentials, RedisAdapter, RedisService};
 
-use super::{Agents, Engine, of_engine};
+use super::{Agents, Engine, Made, of_engine};
 use crate::settings::{Secrets, Settings};
 
 const ONE_DATABASE: &str = "has numbered databases that follow the primary together";
@@ -11,7 +10,7 @@ const ONE_USER: &str = "keeps the user of its replicas in masteruser and mastera
 
 pub(super) const ENGINE: Engine = Engine {
     name: sentinel_redis::ENGINE,
-    make: factory,
+    make,
     no_use: &[
         ("database", ONE_DATABASE),
         ("replication_username", ONE_USER),
@@ -22,8 +21,8 @@ pub(super) const ENGINE: Engine = Engine {
     agents: Agents::None,
 };
 
-fn factory(settings: &Settings, secrets: &Secrets) -> AdapterFactory {
-    RedisAdapter::factory(of_engine(settings, ENGINE.name, |service| {
+fn make(settings: &Settings, secrets: &Secrets) -> Made {
+    let adapter = RedisAdapter::factory(of_engine(settings, ENGINE.name, |service| {
         let name = &service.settings.name;
         RedisService {
             credentials: secrets.services.get(name).map(|secret| Credentials {
@@ -34,5 +33,9 @@ fn factory(settings: &Settings, secrets: &Secrets) -> AdapterFactory {
             restart_delay: service.settings.restart_delay,
             copies: Some(settings.data_dir.join("copies")),
         }
-    }))
+    }));
+    Made {
+        adapter,
+        agents: Vec::new(),
+    }
 }
