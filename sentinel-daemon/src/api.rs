@@ -172,6 +172,18 @@ pub struct InstanceJson {
     pub facts_ms: Option<u64>,
     /// Why the last probe could not be used, for instance a wrong password.
     pub rejected: Option<String>,
+    /// What the agent on its host does; absent when there is none, or none was heard lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentJson>,
+}
+
+/// What an agent does with its server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentJson {
+    /// Whether the server's process runs; `null` while the agent does not know.
+    pub runs: Option<bool>,
+    /// What it is busy with, in a few words; empty when with nothing.
+    pub doing: String,
 }
 
 /// `GET /v1/services/{name}/explain`.

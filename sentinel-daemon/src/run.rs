@@ -11,7 +11,8 @@ use std::process;
 
 use sentinel_core::discovery::Announced;
 use sentinel_core::runtime::{
-    self, AdapterFactory, Handle, PeerListen, RunError as NodeError, Running, StartError, StartOptions,
+    self, AdapterFactory, Handle, PeerListen, RunError as NodeError, Running, StartError,
+    StartOptions,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -1,8 +1,10 @@
 //! `sentinel check --connect`: looks at every seed of every service once, and judges whether it can be guarded.
 //!
 //! Uses the adapters' probe, which changes nothing on the instances. Discovers nothing: replicas that are no seeds are
-//! counted as their primary sees them.
+//! counted as their primary sees them, and seeds also as they see themselves, because an engine may know a replica by
+//! name only once the coordinator has named it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ pub(super) struct Seen {
     pub(super) synced: Option<bool>,
     /// Whether it keeps over its restart what it is told.
     pub(super) persistable: Option<bool>,
-    /// For how long it delays a full sync; 0 when it does not.
+    /// For how long it delays a full sync; 0 when it does not, `null` for an engine that needs none.
     pub(super) restart_guard_ms: Option<u64>,
     /// Replicas that stream from it.
     pub(super) replicas_streaming: Option<usize>,
@@ -73,7 +75,8 @@ pub(super) fn look(settings: &Settings, secrets: &Secrets) -> Result<Findings, s
             let mut facts = Vec::new();
             for instance in &service.settings.seeds {
                 let observation = probe(adapter, service, instance).await;
-                facts.extend(findings.note(service, instance, observation));
+                let seen = findings.note(service, instance, observation);
+                facts.extend(seen.map(|facts| (instance.clone(), facts)));
             }
             findings.judge(service, &facts);
         }
@@ -135,20 +138,22 @@ impl Findings {
     }
 
     /// Judges what all seeds of a service said.
-    fn judge(&mut self, service: &GuardedService, facts: &[Facts]) {
+    fn judge(&mut self, service: &GuardedService, facts: &[(InstanceId, Facts)]) {
         let name = &service.settings.name;
         let k = service.settings.min_replicas as usize;
-        let primaries: Vec<&Facts> = facts
+        let primaries: Vec<&(InstanceId, Facts)> = facts
             .iter()
-            .filter(|facts| facts.role == Role::Primary)
+            .filter(|(_, facts)| facts.role == Role::Primary)
             .collect();
         match primaries[..] {
             [] if facts.is_empty() => {}
             [] => self.errors.push(format!(
                 "service {name}: none of `instances` is a primary: add the primary"
             )),
-            [primary] => {
-                let streaming = streaming(primary);
+            [(id, primary)] => {
+                let streaming = (streaming(primary).chain(streaming_from(id, facts)))
+                    .collect::<BTreeSet<_>>()
+                    .len();
                 if streaming < k {
                     self.errors.push(format!(
                         "service {name}: `min_replicas` is {k} and {streaming} replicas stream from the primary, so no write could be acknowledged: start replicas, or lower it"
@@ -172,12 +177,27 @@ impl Findings {
     }
 }
 
-fn streaming(facts: &Facts) -> usize {
-    facts
-        .replicas
-        .iter()
+/// As the primary sees it.
+fn streaming(facts: &Facts) -> impl Iterator<Item = &InstanceId> {
+    let replicas = facts.replicas.iter();
+    replicas
         .filter(|replica| replica.link == Link::Streaming)
-        .count()
+        .map(|replica| &replica.instance)
+}
+
+/// As the replicas see it.
+fn streaming_from<'a>(
+    primary: &InstanceId,
+    facts: &'a [(InstanceId, Facts)],
+) -> impl Iterator<Item = &'a InstanceId> {
+    let role = Role::Replica {
+        upstream: Upstream::Instance(primary.clone()),
+        link: Link::Streaming,
+    };
+    facts
+        .iter()
+        .filter(move |(_, facts)| facts.role == role)
+        .map(|(id, _)| id)
 }
 
 fn seen(service: &GuardedService, instance: &InstanceId, facts: Option<&Facts>) -> Seen {
@@ -196,11 +216,12 @@ fn seen(service: &GuardedService, instance: &InstanceId, facts: Option<&Facts>) 
         upstream,
         synced: facts.map(|facts| facts.synced),
         persistable: facts.map(|facts| facts.persistable == Persistable::Yes),
-        restart_guard_ms: facts.map(|facts| match facts.restart_guard {
-            RestartGuard::Delay(milliseconds) => milliseconds,
-            RestartGuard::None | RestartGuard::Unneeded => 0,
+        restart_guard_ms: facts.and_then(|facts| match facts.restart_guard {
+            RestartGuard::Delay(milliseconds) => Some(milliseconds),
+            RestartGuard::None => Some(0),
+            RestartGuard::Unneeded => None,
         }),
-        replicas_streaming: facts.map(streaming),
+        replicas_streaming: facts.map(|facts| streaming(facts).count()),
     }
 }
 

@@ -248,11 +248,27 @@ fn block(service: &ServiceJson) -> Vec<String> {
         if let Some(problem) = &instance.rejected {
             lines.push(format!("  {}: {problem}", instance.instance));
         }
+        lines.extend(agent(instance));
     }
     for blocker in &service.blockers {
         lines.push(format!("  the next failover would block: {blocker}"));
     }
     lines
+}
+
+/// What its agent does, where there is one.
+fn agent(instance: &InstanceJson) -> Option<String> {
+    let agent = instance.agent.as_ref()?;
+    let server = match agent.runs {
+        Some(true) => "the server runs",
+        Some(false) => "the server does not run",
+        None => "the server was not looked at yet",
+    };
+    let doing = match agent.doing.as_str() {
+        "" => String::new(),
+        doing => format!("; {doing}"),
+    };
+    Some(format!("  {}: agent: {server}{doing}", instance.instance))
 }
 
 /// The write quorum, which is empty until a first replica was admitted.
@@ -359,6 +375,30 @@ mod tests {
                 "  127.0.0.1:6380  replica  down by refusal for 100ms  syncing, data not whole  -       900ms ago",
             ]
         );
+    }
+
+    #[test]
+    fn what_an_agent_does_is_said_below_the_table() {
+        let mut service = service();
+        for (runs, doing, wanted) in [
+            (Some(true), "", "  127.0.0.1:6380: agent: the server runs"),
+            (
+                Some(false),
+                "rewinding from 127.0.0.1:6379: copying, 40 %",
+                "  127.0.0.1:6380: agent: the server does not run; rewinding from 127.0.0.1:6379: copying, 40 %",
+            ),
+            (
+                None,
+                "",
+                "  127.0.0.1:6380: agent: the server was not looked at yet",
+            ),
+        ] {
+            service.instances[1].agent = Some(crate::api::AgentJson {
+                runs,
+                doing: doing.to_owned(),
+            });
+            assert_eq!(block(&service).last().unwrap(), wanted);
+        }
     }
 
     #[test]

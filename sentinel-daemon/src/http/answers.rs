@@ -9,8 +9,8 @@ use sentinel_core::ledger::HistoryEntry;
 use sentinel_core::observation::{Facts, Link, Role, Upstream};
 
 use crate::api::{
-    DecisionJson, ExplainJson, FreshnessJson, InstanceJson, PrimaryJson, SCHEMA, ServiceJson,
-    ServicesJson, StatusJson, VoterJson,
+    AgentJson, DecisionJson, ExplainJson, FreshnessJson, InstanceJson, PrimaryJson, SCHEMA,
+    ServiceJson, ServicesJson, StatusJson, VoterJson,
 };
 use crate::source::Moment;
 
@@ -206,6 +206,10 @@ fn instance(
             .or(own_priority),
         facts_ms: view.facts_at.map(|at| moment.ms_since(at)),
         rejected: view.rejected.clone(),
+        agent: view.agent.as_ref().map(|agent| AgentJson {
+            runs: agent.runs,
+            doing: agent.doing.clone(),
+        }),
     }
 }
 
