@@ -1,31 +1,22 @@
 //! An agent for a server of the tests, with a committed table that the test writes.
-//!
-//! Its connection to the server is a small one of the tests' own: the adapter has its own tests.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_core::action::{Action, ActionKind, Outcome};
-use sentinel_core::id::{
-    ActionId, EngineName, Epoch, Incarnation, InstanceId, ServerId, ServiceName, Term, Token,
-};
-use sentinel_core::observation::{
-    Facts, Link, Observation, Persistable, ProbeFailure, ProbeRequest, RestartGuard, Role,
-    Upstream, Writes,
-};
-use sentinel_core::position::{Lineage, Offset, Position};
-use sentinel_core::runtime::{Adapter, Clock};
+use sentinel_core::id::{ActionId, Epoch, InstanceId, ServiceName, Term, Token};
+use sentinel_core::observation::Facts;
+use sentinel_core::runtime::{AdapterContext, Clock};
 use sentinel_postgres::agent::{
     AgentError, AgentSettings, AgentStatus, How, Limits, PostgresHost, Standing,
 };
-use sentinel_postgres::{Credentials, Host, PostgresService};
+use sentinel_postgres::{Credentials, Host, Hosts, PostgresAdapter, PostgresService};
 use sentinel_tests::postgres_server::{self, PostgresServer, account};
 use sentinel_tests::wait;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Copies of small servers take a second or two each; the machine may be busy.
 pub(crate) const JOB: Duration = Duration::from_secs(90);
@@ -99,7 +90,7 @@ impl Minded {
         let host = PostgresHost::start(
             self.settings.clone(),
             self.standing.subscribe(),
-            Arc::new(Connection),
+            adapter(&self.settings),
             Clock::new(),
         );
         drop(guard);
@@ -181,88 +172,17 @@ impl Drop for Minded {
     }
 }
 
-/// What the agent needs of an adapter.
-struct Connection;
-
-const FACTS: &str = "SELECT pg_is_in_recovery(), \
-    (SELECT system_identifier::text FROM pg_control_system()), \
-    extract(epoch FROM (pg_stat_file('PG_VERSION')).change)::int8, \
-    (CASE WHEN pg_is_in_recovery() THEN coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0') \
-     ELSE pg_current_wal_flush_lsn() END - '0/0')::int8, \
-    coalesce(current_setting('primary_conninfo'), ''), \
-    EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming'), \
-    pg_postmaster_start_time()::text";
-
-impl Connection {
-    async fn facts(instance: InstanceId) -> Result<Facts, String> {
-        let text = format!(
-            "host={} port={} user=postgres dbname=postgres",
-            instance.host(),
-            instance.port()
-        );
-        let connected = tokio_postgres::connect(&text, tokio_postgres::NoTls).await;
-        let (client, connection) = connected.map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        let row = client.query_one(FACTS, &[]).await;
-        let row = row.map_err(|error| error.to_string())?;
-        let system: String = row.get(1);
-        let conninfo: String = row.get(4);
-        let word = |name: &str| {
-            let mut words = conninfo.split_whitespace();
-            let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
-            Some(value.trim_matches('\''))
-        };
-        let upstream = match (word("host"), word("port").map(str::parse)) {
-            (Some(host), Some(Ok(port))) => Upstream::Instance(InstanceId::new(host, port)),
-            _ => Upstream::Frozen,
-        };
-        let link = match row.get(5) {
-            true => Link::Streaming,
-            false => Link::Broken,
-        };
-        let offset = Offset(row.get::<_, i64>(3).cast_unsigned());
-        Ok(Facts {
-            incarnation: Incarnation::new(format!("{system}.{}", row.get::<_, i64>(2))),
-            server: ServerId::new(row.get::<_, String>(6)),
-            role: match row.get(0) {
-                true => Role::Replica { upstream, link },
-                false => Role::Primary,
-            },
-            position: Some(Position {
-                lineage: Lineage::new("-"),
-                offset,
-            }),
-            fork: None,
-            synced: true,
-            holds_data: true,
-            persistable: Persistable::Yes,
-            priority: 100,
-            write_quorum: None,
-            replicas: Vec::new(),
-            restart_guard: RestartGuard::Unneeded,
-            writes: Writes::Taken,
-        })
-    }
-}
-
-impl Adapter for Connection {
-    fn engine(&self) -> EngineName {
-        EngineName::new("postgres")
-    }
-
-    fn probe(
-        &self,
-        request: ProbeRequest,
-    ) -> Pin<Box<dyn Future<Output = Observation> + Send + 'static>> {
-        Box::pin(async move {
-            match Self::facts(request.instance).await {
-                Ok(facts) => Observation::Facts(Box::new(facts)),
-                Err(text) => Observation::Failure(ProbeFailure::Rejected(text)),
-            }
-        })
-    }
-
-    fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'static>> {
-        Box::pin(async move { Outcome::Refused(format!("no test orders {}", action.kind.word())) })
-    }
+/// An adapter for the agent's own use, as the daemon makes one.
+fn adapter(settings: &AgentSettings) -> Arc<PostgresAdapter> {
+    let services = [(settings.service.clone(), settings.postgres.clone())];
+    let context = AdapterContext {
+        clock: Clock::new(),
+        disconnects: mpsc::channel(1).0,
+        notes: mpsc::channel(1).0,
+    };
+    Arc::new(PostgresAdapter::new(
+        BTreeMap::from(services),
+        Hosts::new(),
+        context,
+    ))
 }

@@ -172,3 +172,44 @@ fn a_pause_ends_by_order_or_by_itself() {
     drop(minded.order_within(short, 1, Duration::from_secs(20)));
     restarted(&server, None);
 }
+
+/// After a failover the others find the log that they need, because every server kept a slot for each of them.
+#[test]
+fn slots_are_kept_on_standbys_too() {
+    let primary = PostgresServer::primary(&PostgresVersion::any());
+    let (one, other) = (
+        PostgresServer::standby_of(&primary),
+        PostgresServer::standby_of(&primary),
+    );
+    let agents = [&primary, &one, &other].map(Minded::of);
+    for minded in &agents {
+        minded.committed(&primary.instance(), 1);
+    }
+    let slot = |server: &PostgresServer| format!("sentinel_127_0_0_1_{}", server.port());
+    let has = |server: &PostgresServer, slots: [String; 2]| {
+        let mut slots = slots;
+        slots.sort();
+        let names = "SELECT coalesce(string_agg(slot_name, ' ' ORDER BY slot_name), '') FROM pg_replication_slots";
+        server.wait_for(names, &slots.join(" "));
+    };
+    has(&primary, [slot(&one), slot(&other)]);
+    has(&one, [slot(&primary), slot(&other)]);
+    has(&other, [slot(&primary), slot(&one)]);
+    // A standby that is brought in later uses its own.
+    let rebuild = ActionKind::Rebuild {
+        primary: primary.instance(),
+    };
+    agents[1].order_until_done(&rebuild, 1);
+    assert_eq!(one.value("SHOW primary_slot_name"), slot(&one));
+    let active = format!(
+        "SELECT active FROM pg_replication_slots WHERE slot_name = '{}'",
+        slot(&one)
+    );
+    primary.wait_for(&active, "t");
+    // What it kept moves on with the log.
+    let kept = format!(
+        "SELECT restart_lsn > '0/0' FROM pg_replication_slots WHERE slot_name = '{}'",
+        slot(&one)
+    );
+    other.wait_for(&kept, "t");
+}

@@ -30,7 +30,13 @@ fn wait_until_it_streams(primary: &PostgresServer, standby: &PostgresServer, min
 
 #[test]
 fn an_empty_standby_is_built_by_the_agent_alone() {
-    let primary = PostgresServer::primary(&PostgresVersion::any());
+    for version in PostgresVersion::all_present() {
+        built_alone(&version);
+    }
+}
+
+fn built_alone(version: &PostgresVersion) {
+    let primary = PostgresServer::primary(version);
     primary.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) n");
     let (standby, mut minded) = empty_standby(&primary);
     minded.begin();

@@ -14,7 +14,11 @@ const ROWS: &str = "SELECT count(*) || ' ' || coalesce(sum(n), 0) || ' ' || coal
 
 /// A primary and a standby that has everything.
 fn pair() -> (PostgresServer, PostgresServer) {
-    let old = PostgresServer::primary(&PostgresVersion::any());
+    pair_of(&PostgresVersion::any())
+}
+
+fn pair_of(version: &PostgresVersion) -> (PostgresServer, PostgresServer) {
+    let old = PostgresServer::primary(version);
     old.execute("CREATE TABLE t (n int, filler text)");
     let new = PostgresServer::standby_of(&old);
     old.execute("INSERT INTO t SELECT n, repeat('x', 100) FROM generate_series(1, 1000) n");
@@ -55,7 +59,13 @@ fn incarnation(server: &PostgresServer) -> String {
 
 #[test]
 fn a_deposed_primary_is_rewound_and_its_diverged_log_is_kept() {
-    let (mut old, new) = pair();
+    for version in PostgresVersion::all_present() {
+        rewound_and_kept(&version);
+    }
+}
+
+fn rewound_and_kept(version: &PostgresVersion) {
+    let (mut old, new) = pair_of(version);
     old.execute("ALTER SYSTEM SET work_mem = '7MB'");
     old.execute("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (\"sentinel:1.1\")'");
     let born = incarnation(&old);
@@ -67,7 +77,10 @@ fn a_deposed_primary_is_rewound_and_its_diverged_log_is_kept() {
     assert!(follows(&facts, &new), "{facts:?}");
     equal(&new, &old);
     assert_eq!(old.value("SHOW work_mem"), "7MB");
-    assert_eq!(old.value("SHOW synchronous_standby_names"), "");
+    assert_eq!(
+        old.value("SHOW synchronous_standby_names"),
+        "ANY 1 (\"sentinel:2.0\")"
+    );
     assert_eq!(old.value("SHOW port"), old.port().to_string());
     assert_ne!(incarnation(&old), born);
     let kept = minded.status().diverged.expect("it is shown");

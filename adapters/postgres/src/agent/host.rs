@@ -26,6 +26,7 @@ use super::pause;
 use super::programs::{ProgramError, Programs};
 use super::report::{AgentStatus, Board};
 use super::settings::{AgentSettings, SettingsError};
+use super::slots;
 use super::standing::{Accepted, Standing, StandingError};
 use super::supervision;
 use crate::host::Host;
@@ -77,7 +78,7 @@ impl From<JournalError> for AgentError {
 pub struct PostgresHost {
     shared: Arc<Shared>,
     status: watch::Receiver<AgentStatus>,
-    supervision: tokio::task::JoinHandle<()>,
+    tasks: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl std::fmt::Debug for PostgresHost {
@@ -154,11 +155,14 @@ impl PostgresHost {
             sql,
             clock,
         });
-        let supervision = tokio::spawn(supervision::run(Arc::clone(&shared)));
+        let tasks = [
+            tokio::spawn(supervision::run(Arc::clone(&shared))),
+            tokio::spawn(slots::run(Arc::clone(&shared))),
+        ];
         Ok(Self {
             shared,
             status,
-            supervision,
+            tasks,
         })
     }
 
@@ -170,7 +174,9 @@ impl PostgresHost {
 
 impl Drop for PostgresHost {
     fn drop(&mut self) {
-        self.supervision.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
         self.shared.desk.abandon();
     }
 }

@@ -23,6 +23,7 @@ mod remnants;
 mod report;
 mod server;
 mod settings;
+mod slots;
 mod standing;
 mod supervision;
 mod upstream;

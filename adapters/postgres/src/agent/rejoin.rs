@@ -8,6 +8,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sentinel_core::id::{Epoch, Token};
+
 use super::boundary;
 use super::configuration;
 use super::control::{self, Control, ControlError, Left};
@@ -20,11 +22,13 @@ use super::relation::{self, Own, OwnRole, Parting, Relation};
 use super::report::{Board, percent_of};
 use super::server::{self, Reached, StartError, StopError, StopMode};
 use super::settings::AgentSettings;
+use super::slots;
 use super::upstream::{self, Primary, UpstreamError};
 use super::wal::history_file;
+use crate::act::SYNC_NAMES;
 use crate::conninfo::Conninfo;
 use crate::history::{DamagedHistory, History, Timeline};
-use crate::sync_names::Unwritable;
+use crate::sync_names::{self, Unwritable};
 
 /// Why the folder is not a standby yet. The journal says how far it got; but for `Foreign` a later try goes on there.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +160,7 @@ impl Rejoin<'_> {
                 let parting = relation::parting_of(&own, &primary.theirs);
                 self.replace(&own, parting, &primary).await
             }
-            Relation::Follows(parting) => self.follow(&own, parting),
+            Relation::Follows(parting) => self.follow(&own, parting).await,
             Relation::Diverged(parting) => {
                 self.keep(&own.control, parting).await?;
                 self.prepare_rewind(&own).await
@@ -215,7 +219,7 @@ impl Rejoin<'_> {
     }
 
     /// Nothing beyond the fork was replayed: at most the log itself is in the way.
-    fn follow(&mut self, own: &Own, parting: Option<Parting>) -> Result<(), RejoinError> {
+    async fn follow(&mut self, own: &Own, parting: Option<Parting>) -> Result<(), RejoinError> {
         if let (Some(parting), OwnRole::Standby) = (parting, own.role) {
             let aside = self.settings.state_dir.join("set-aside");
             rebuild::remove(&aside)?;
@@ -224,7 +228,7 @@ impl Rejoin<'_> {
                 .map_err(io("the log beyond the fork could not be moved aside"))?;
             tracing::info!(instance = %self.settings.instance, moved, fork = %parting.at, "log beyond the fork moved aside");
         }
-        self.become_standby()?;
+        self.become_standby().await?;
         self.advance(Step::Ready)
     }
 
@@ -374,7 +378,7 @@ impl Rejoin<'_> {
         let data_dir = &self.settings.data_dir;
         configuration::restore(&self.aside(), data_dir, self.programs.account)
             .map_err(io(SETTINGS))?;
-        self.become_standby()?;
+        self.become_standby().await?;
         let birth = configuration::birth(data_dir);
         configuration::renew_incarnation(data_dir, birth)
             .await
@@ -382,20 +386,29 @@ impl Rejoin<'_> {
         self.advance(Step::Ready)
     }
 
-    fn become_standby(&self) -> Result<(), RejoinError> {
-        let conninfo = self.conninfo()?;
-        let set = [("primary_conninfo", conninfo.expose())];
+    async fn become_standby(&self) -> Result<(), RejoinError> {
+        let told = self.told().await?;
+        let set = told.iter().map(|(name, value)| (*name, value.as_str()));
         configuration::become_standby(&self.settings.data_dir, set, self.programs.account)
             .map_err(io(SETTINGS))
     }
 
-    fn conninfo(&self) -> Result<Conninfo, Unwritable> {
-        let settings = self.settings;
-        Conninfo::follow(
-            &settings.instance,
-            &self.journal.primary,
-            &settings.postgres,
-        )
+    /// Whom to follow, by which slot, and that nobody can acknowledge: a standby that is promoted gets its write quorum
+    /// before, and must not have a moment without one.
+    async fn told(&self) -> Result<Vec<(&'static str, String)>, RejoinError> {
+        let (settings, primary) = (self.settings, &self.journal.primary);
+        let conninfo = Conninfo::follow(&settings.instance, primary, &settings.postgres)?;
+        let nobody = Token {
+            epoch: Epoch(self.journal.epoch),
+            step: 0,
+        };
+        let mut told = vec![
+            ("primary_conninfo", conninfo.expose().to_owned()),
+            (SYNC_NAMES, sync_names::nobody(nobody)),
+        ];
+        let slot = slots::own_slot(settings, primary).await;
+        told.extend(slot.map(|slot| ("primary_slot_name", slot)));
+        Ok(told)
     }
 
     async fn copy(&mut self, folder: PathBuf) -> Result<(), RejoinError> {
@@ -407,7 +420,7 @@ impl Rejoin<'_> {
         if copied.system_identifier != theirs.theirs.system_identifier {
             return Err(foreign(&copied, &theirs));
         }
-        self.fit_copy(&folder)?;
+        self.fit_copy(&folder).await?;
         let former = configuration::birth(&self.settings.data_dir);
         configuration::renew_incarnation(&folder, former)
             .await
@@ -417,10 +430,13 @@ impl Rejoin<'_> {
     }
 
     /// A copy has its primary's settings. A folder that had its own gets them back; a new one gets its port.
-    fn fit_copy(&self, folder: &std::path::Path) -> Result<(), RejoinError> {
+    async fn fit_copy(&self, folder: &std::path::Path) -> Result<(), RejoinError> {
         let account = self.programs.account;
-        let conninfo = self.conninfo()?;
-        let mut set = vec![("primary_conninfo", conninfo.expose())];
+        let told = self.told().await?;
+        let mut set: Vec<_> = told
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         let port = self.settings.instance.port().to_string();
         if self.settings.data_dir.join("PG_VERSION").exists() {
             configuration::save(&self.settings.data_dir, &self.aside()).map_err(io(SETTINGS))?;
