@@ -13,7 +13,7 @@ use crate::exit::ExitCode;
 use crate::output;
 
 /// The engine whose clients read connection strings of libpq.
-const ENGINE_OF_LIBPQ: &str = "postgres";
+const ENGINE_OF_LIBPQ: &str = sentinel_postgres::ENGINE;
 
 /// What is to be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

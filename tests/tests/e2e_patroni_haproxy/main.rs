@@ -1,10 +1,12 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 //! A real HAProxy with the configuration of Patroni's documentation, of which only addresses and ports differ.
 
-#[path = "http_patroni/endpoint.rs"]
+#[path = "../http_patroni/endpoint.rs"]
 #[expect(dead_code, reason = "made for the paths, of which HAProxy asks two")]
 mod endpoint;
-#[path = "resp_conformance/view.rs"]
+mod failover;
+mod guarded;
+#[path = "../resp_conformance/view.rs"]
 #[expect(
     dead_code,
     reason = "made for the Sentinel protocol, of which HTTP needs a part"
