@@ -271,3 +271,32 @@ fn a_rebuild_is_done_once_for_an_epoch() {
     ));
     assert_eq!(incarnation(&new), reborn);
 }
+
+/// A standby that received more than the promoted one, and replayed no more: its own log beyond the fork is moved aside.
+#[test]
+fn a_standby_that_received_beyond_the_fork_is_brought_over_as_it_is() {
+    for version in PostgresVersion::all_present() {
+        let (mut old, new) = pair_of(&version);
+        let ahead = PostgresServer::standby_of(&old);
+        old.wait_for_standby(&ahead);
+        let born = incarnation(&ahead);
+        ahead.execute("SELECT pg_wal_replay_pause()");
+        ahead.wait_for("SELECT pg_get_wal_replay_pause_state()", "paused");
+        new.execute("ALTER SYSTEM SET primary_conninfo = ''");
+        new.execute("SELECT pg_reload_conf()");
+        new.wait_for("SELECT count(*) FROM pg_stat_wal_receiver", "0");
+        // More than the rest of a segment, so that it may not be pointed elsewhere by a reload.
+        old.execute("INSERT INTO t SELECT n, repeat('v', 100) FROM generate_series(9001, 29000) n");
+        let end = old.value("SELECT pg_current_wal_flush_lsn()");
+        ahead.wait_for(&format!("SELECT pg_last_wal_receive_lsn() >= '{end}'"), "t");
+        old.kill();
+        promote(&new);
+        let minded = Minded::of(&ahead);
+        let primary = new.instance();
+        minded.order_until_done(&ActionKind::Repoint { primary }, 2);
+        equal(&new, &ahead);
+        assert_eq!(incarnation(&ahead), born, "neither rewound nor copied");
+        let aside = minded.settings.state_dir.join("set-aside");
+        assert!(fs::read_dir(aside).unwrap().count() > 0);
+    }
+}

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::account::{Account, AccountError};
 use super::crossing::{self, Crossing};
 use super::desk::{Aim, Desk, Progress};
-use super::journal::{Journal, JournalError, Step};
+use super::journal::{Journal, JournalError};
 use super::pause;
 use super::programs::{ProgramError, Programs};
 use super::report::{AgentStatus, Board};
@@ -205,7 +205,7 @@ impl Shared {
         }
         match action.kind.clone() {
             ActionKind::Repoint { primary } => self.repoint(action, primary).await,
-            ActionKind::Demote { primary } => self.work(&action, Aim::Follow { primary }).await,
+            ActionKind::Demote { primary } => self.repoint(action, primary).await,
             ActionKind::Rebuild { primary } => self.work(&action, Aim::Rebuild { primary }).await,
             ActionKind::Pause { limit } => self.pause(&action, limit).await,
             ActionKind::Resume => self.resume(&action).await,
@@ -218,8 +218,9 @@ impl Shared {
         }
     }
 
-    /// A standby that runs and may cross the fork as it is needs no host. Everything else is a job.
-    async fn repoint(self: &Arc<Self>, action: Action, primary: InstanceId) -> Outcome {
+    /// A standby that runs and may cross the fork as it is needs no host. Everything else is a job: one that was told to
+    /// follow, and does not stream yet, is not stopped for the same order again.
+    async fn repoint(self: &Arc<Self>, mut action: Action, primary: InstanceId) -> Outcome {
         if let Some(facts) = self
             .fulfilled(
                 &action,
@@ -236,7 +237,10 @@ impl Shared {
             return self.work(&action, Aim::Follow { primary }).await;
         }
         match crossing::judge(self, &primary).await {
-            Ok(Crossing::AsItIs) => self.sql.act(action).await,
+            Ok(Crossing::AsItIs) => {
+                action.kind = ActionKind::Repoint { primary };
+                self.sql.act(action).await
+            }
             Ok(Crossing::ByHost(reason)) => {
                 tracing::info!(instance = %self.settings.instance, reason, "a standby is brought over by its agent");
                 self.work(&action, Aim::Follow { primary }).await
@@ -282,11 +286,7 @@ impl Shared {
         }
         let done = match Journal::open(&self.settings.state_dir) {
             Ok(Some(journal)) if journal.is_open() => return None,
-            Ok(Some(journal)) => {
-                let same =
-                    journal.primary == *aim.primary() && journal.epoch == action.token.epoch.0;
-                journal.step == Step::Finished && same && (journal.rebuild || !aim.is_rebuild())
-            }
+            Ok(Some(journal)) => journal.fulfils(aim, action.token.epoch.0),
             Ok(None) => false,
             Err(_) => return None,
         };

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use sentinel_core::id::InstanceId;
 use serde::{Deserialize, Serialize};
 
+use super::desk::Aim;
 use super::durable;
 
 /// How far a job has got. Each step may be begun again.
@@ -114,6 +115,12 @@ impl Journal {
         self.step != Step::Finished
     }
 
+    /// Whether this order, given again, has been carried out. One to follow is judged by whom the server follows.
+    pub(super) fn fulfils(&self, aim: &Aim, epoch: u64) -> bool {
+        let same = self.primary == *aim.primary() && self.epoch == epoch;
+        !self.is_open() && same && (self.rebuild || !aim.is_rebuild())
+    }
+
     /// Goes on to a step: it is on disk when this returns.
     pub(super) fn advance(&mut self, state_dir: &Path, step: Step) -> Result<(), JournalError> {
         self.step = step;
@@ -142,7 +149,14 @@ mod tests {
         assert_eq!(found, journal);
         assert!(found.is_open());
         journal.advance(folder.path(), Step::Finished).unwrap();
-        assert!(!Journal::open(folder.path()).unwrap().unwrap().is_open());
+        let found = Journal::open(folder.path()).unwrap().unwrap();
+        assert!(!found.is_open());
+        let primary = InstanceId::new("::1", 5432);
+        let follow = Aim::Follow {
+            primary: primary.clone(),
+        };
+        assert!(found.fulfils(&follow, 3) && !found.fulfils(&follow, 4));
+        assert!(!found.fulfils(&Aim::Rebuild { primary }, 3));
     }
 
     #[test]

@@ -204,6 +204,11 @@ pub(super) async fn begin(shared: &Arc<Shared>, aim: Aim, token: Token) -> Resul
         return Err(format!("an order of {} came meanwhile", accepted.highest()));
     }
     let epoch = token.epoch.0;
+    // A copy made by this very order is not made again because its server does not answer at this moment.
+    let found = Journal::open(&shared.settings.state_dir).map_err(|error| error.to_string())?;
+    if aim.is_rebuild() && found.is_some_and(|journal| journal.fulfils(&aim, epoch)) {
+        return Ok(());
+    }
     let failures = match shared.desk.judge(&aim, epoch) {
         Verdict::Same | Verdict::Wait => return Ok(()),
         Verdict::Begin { failures } => failures,
