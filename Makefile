@@ -3,6 +3,7 @@ N ?= 10
 # What demo-check repeats: FAULTS, or FAULT, or each fault that the script knows.
 FAULTS := $(or $(FAULTS),$(FAULT))
 FAULT ?= kill
+ENGINE ?= redis
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check test lint verify fix bench
@@ -10,8 +11,9 @@ FAULT ?= kill
 help:
 	@echo "make demo [FAULT=kill]   a failover on real servers, started and cleaned up by the demo"
 	@echo "                         FAULT=hang: a primary that stops answering"
-	@echo "make demo-check [N=10] [FAULTS=\"kill hang kill+leader\"]"
-	@echo "                         the demo N times for each fault: min, median, max; fails on a lost write"
+	@echo "                         ENGINE=postgres, ENGINE=both: another engine, or one service of each"
+	@echo "make demo-check [N=10] [FAULTS=\"kill kill+leader postgres:hang both:kill\"]"
+	@echo "                         the demo N times for each: min, median, max; fails on a lost write or a missed bound"
 	@echo "make test                installs what the tests need and runs every test"
 	@echo "make lint                the read-only checks: format, clippy, documentation, dependencies"
 	@echo "make verify              test and lint; changes no source file"
@@ -21,7 +23,7 @@ help:
 demo:
 	@scripts/install-prerequisites demo
 	cargo build --locked -p sentinel-daemon --bin sentinel
-	target/debug/sentinel demo redis --fault $(FAULT)
+	target/debug/sentinel demo $(ENGINE) --fault $(FAULT)
 
 demo-check:
 	@scripts/install-prerequisites demo

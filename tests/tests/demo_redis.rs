@@ -5,188 +5,43 @@
 //! Times are not judged here; they are `make demo-check`'s business.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use sentinel_tests::{binary, wait};
+use sentinel_tests::demonstration::{
+    self, Staying, assert_nothing_left, assert_replaced, folder, object, processes_of,
+};
 use serde_json::Value;
 
-/// Every field that a script may rely on.
-const FIELDS: [&str; 16] = [
-    "service",
-    "engine",
-    "fault",
-    "old_primary",
-    "new_primary",
-    "epoch",
-    "detected_ms",
-    "decided_ms",
-    "promoted_ms",
-    "first_write_ms",
-    "write_gap_ms",
-    "writes_acked",
-    "writes_lost",
-    "writes_sent",
-    "durability",
-    "with_leader",
-];
-
-/// A folder of this test's own, in which the demonstration makes its own.
-fn folder() -> tempfile::TempDir {
-    tempfile::TempDir::with_prefix("demo-test-").unwrap()
-}
-
 fn demo(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary::sentinel());
-    command
-        .args(["demo", "redis", "--json"])
-        .args(arguments)
-        .env("TMPDIR", folder)
-        .stdin(Stdio::null());
-    command
+    demonstration::command(folder, &[&["redis"], arguments].concat())
 }
 
-fn object(output: &Output) -> Value {
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
-    let last = text.lines().last().unwrap_or_default();
-    let notes = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last:?}\n{notes}"))
-}
-
-/// Processes that name this folder on their command line, or work in it, as the servers do.
-fn processes_of(folder: &Path) -> Vec<PathBuf> {
-    let name = folder.to_str().unwrap();
-    let belongs = |process: &PathBuf| {
-        let named =
-            fs::read_to_string(process.join("cmdline")).is_ok_and(|line| line.contains(name));
-        named || fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
-    };
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries.map(|entry| entry.path()).filter(belongs).collect()
-}
-
-fn assert_nothing_left(folder: &Path) {
-    wait::until("no process and no file is left", || {
-        let files = fs::read_dir(folder).unwrap().count();
-        (processes_of(folder).is_empty() && files == 0).then_some(())
-    });
-}
-
-/// Runs it to its end and says what it said, after a look at what all runs have in common.
 fn run(arguments: &[&str], code: i32) -> Value {
-    let folder = folder();
-    let output = demo(folder.path(), arguments).output().unwrap();
-    let notes = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{notes}");
-    assert_nothing_left(folder.path());
-    object(&output)
+    demonstration::run(&[&["redis"], arguments].concat(), code)
 }
 
-/// A run in which the primary was replaced and nothing was lost.
-fn assert_failover(object: &Value, fault: &str) {
-    for field in FIELDS {
-        assert!(!object[field].is_null(), "{field} in {object}");
-    }
-    assert_eq!(object["fault"], fault);
-    assert_eq!(object["engine"], "redis");
-    assert_eq!(object["durability"], "quorum");
-    assert_eq!(object["writes_lost"], 0);
-    assert_eq!(object["epoch"], 2);
-    assert_ne!(object["old_primary"], object["new_primary"]);
-    let times = ["detected_ms", "decided_ms", "promoted_ms", "first_write_ms"];
-    let times = times.map(|field| object[field].as_f64().unwrap());
-    assert!(times.is_sorted(), "{object}");
-    assert!(object["write_gap_ms"].as_f64() > Some(0.0), "{object}");
-    // Five seconds of 1000 writes each; a busy machine manages fewer.
-    assert!(object["writes_acked"].as_u64() > Some(500), "{object}");
-    assert!(object.get("error").is_none(), "{object}");
-    assert!(object.get("endpoints").is_none(), "{object}");
+fn staying(folder: &Path, arguments: &[&str]) -> Staying {
+    Staying::start(folder, &[&["redis"], arguments].concat())
 }
 
 #[test]
 fn a_kill_together_with_the_leader() {
     let object = run(&["--fault", "kill", "--with-leader"], 0);
-    assert_failover(&object, "kill");
+    assert_replaced(&object, "redis", "kill");
     assert_eq!(object["with_leader"], true);
 }
 
 #[test]
 fn a_hang() {
-    assert_failover(&run(&["--fault", "hang"], 0), "hang");
-}
-
-/// A demonstration that stays up.
-struct Staying {
-    process: Child,
-    object: Value,
-}
-
-impl Staying {
-    fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut process = demo(folder, arguments)
-            .arg("--stay")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // The object comes before the wait for the end: reading one line must suffice.
-        let stdout = process.stdout.take().unwrap();
-        let line = BufReader::new(stdout).lines().next().unwrap().unwrap();
-        let object = serde_json::from_str(&line).unwrap();
-        Self { process, object }
-    }
-
-    fn acknowledged(&self) -> Vec<String> {
-        let path = PathBuf::from(self.object["acknowledged"].as_str().unwrap());
-        let text = fs::read_to_string(path).unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.process.id().cast_signed()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    fn wait(&mut self) -> Option<i32> {
-        let ended = wait::until("the demonstration ends", || {
-            self.process.try_wait().unwrap()
-        });
-        ended.code()
-    }
-}
-
-impl Drop for Staying {
-    fn drop(&mut self) {
-        // It has ended, unless the test failed; its own leash ends the rest.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
+    assert_replaced(&run(&["--fault", "hang"], 0), "redis", "hang");
 }
 
 fn connect(address: &str) -> redis::Connection {
     let client = redis::Client::open(format!("redis://{address}/")).unwrap();
     client.get_connection().unwrap()
-}
-
-/// The primary and its replicas, as the Sentinel protocol names them.
-fn servers(object: &Value) -> Vec<String> {
-    let mut sentinel = connect(object["endpoints"]["resp"][0].as_str().unwrap());
-    let (host, port): (String, String) = redis::cmd("SENTINEL")
-        .arg("GET-MASTER-ADDR-BY-NAME")
-        .arg("demo")
-        .query(&mut sentinel)
-        .unwrap();
-    let replicas: Vec<std::collections::BTreeMap<String, String>> = redis::cmd("SENTINEL")
-        .arg("REPLICAS")
-        .arg("demo")
-        .query(&mut sentinel)
-        .unwrap();
-    let mut servers = vec![format!("{host}:{port}")];
-    servers.extend(replicas.iter().map(|replica| replica["name"].clone()));
-    servers
 }
 
 /// Keys that at least one of the servers does not have.
@@ -211,8 +66,8 @@ fn missing(servers: &[String], keys: &[String]) -> BTreeSet<String> {
 #[test]
 fn a_client_of_its_own_agrees() {
     let folder = folder();
-    let mut staying = Staying::start(folder.path(), &["--fault", "kill"]);
-    let servers = servers(&staying.object);
+    let mut staying = staying(folder.path(), &["--fault", "kill"]);
+    let servers = staying.servers("demo");
     assert_eq!(servers.len(), 3);
     assert_eq!(staying.object["new_primary"], servers[0]);
     let keys = staying.acknowledged();
@@ -240,11 +95,11 @@ fn a_client_of_its_own_agrees() {
 #[test]
 fn without_the_seal_writes_are_lost() {
     let folder = folder();
-    let mut staying = Staying::start(folder.path(), &["--isolate", "--plant", "skip-seal"]);
+    let mut staying = staying(folder.path(), &["--isolate", "--plant", "skip-seal"]);
     let lost = staying.object["writes_lost"].as_u64().unwrap();
     assert!(lost > 0, "{}", staying.object);
     assert!(!staying.object["new_primary"].is_null());
-    let missing = missing(&servers(&staying.object), &staying.acknowledged());
+    let missing = missing(&staying.servers("demo"), &staying.acknowledged());
     assert_eq!(missing.len() as u64, lost);
     staying.signal(Signal::TERM);
     assert_eq!(staying.wait(), Some(5));

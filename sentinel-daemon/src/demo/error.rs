@@ -13,7 +13,7 @@ pub(super) enum DemoError {
     #[error("{what}, so there is nothing to guard")]
     NoServer {
         /// What is missing.
-        what: &'static str,
+        what: String,
         /// What to do.
         remedy: &'static str,
     },

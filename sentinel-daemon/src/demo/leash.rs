@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Reads `+ PID` and `- PID` until the end of its input, then kills those that are left.
+/// Reads `+ PID` and `- PID` until the end of its input, then kills those that are left. PostgreSQL's processes are
+/// found by the folder instead, because agents start them too; their server is told to go at once, so that it frees its
+/// shared memory, and killed if it does not; one that was killed before leaves that memory to us.
 const WATCH: &str = r#"
 pids=" "
 while read -r sign pid; do
@@ -25,6 +27,24 @@ set -- "$1" $pids
 folder=$1
 shift
 [ $# -eq 0 ] || kill -9 "$@" 2>/dev/null
+signal() {
+    found=no
+    for process in /proc/[0-9]*; do
+        { read -r name <"$process/comm"; } 2>/dev/null || continue
+        case $name in postgres | pg_* | initdb) ;; *) continue ;; esac
+        case $(readlink "$process/cwd"; tr '\0' '\n' <"$process/cmdline") in
+        *"$folder/"*) found=yes; kill "-$1" "${process#/proc/}" ;;
+        esac 2>/dev/null
+    done
+    [ $found = yes ]
+}
+if signal QUIT; then
+    for second in 1 2 3; do signal CONT && sleep 1; done
+    signal KILL
+fi
+for file in "$folder"/*/data/postmaster.pid; do
+    segment=$(sed -n '7s/.* //p' "$file") && [ -n "$segment" ] && ipcrm -m "$segment"
+done 2>/dev/null
 rm -rf "$folder"
 "#;
 

@@ -2,6 +2,7 @@
 //!
 //! Grammar and values only; nothing here knows how a demonstration is done.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,7 +10,7 @@ use serde::Serialize;
 /// What is shown, and with which fault.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DemoOptions {
-    /// Engine of the servers
+    /// What to show: a service of one engine, or one of each
     #[arg(value_enum, default_value = "redis")]
     pub engine: DemoEngine,
     /// What happens to the primary
@@ -27,6 +28,9 @@ pub(crate) struct DemoOptions {
     /// Silence for so long means down
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub down_after: Duration,
+    /// Folder of the programs of PostgreSQL [default: found by `pg_ctl` on the path, else the newest of the distribution]
+    #[arg(long, env = "SENTINEL_POSTGRES_BIN", value_name = "DIR")]
+    pub postgres_bin: Option<PathBuf>,
     /// Instead of the fault: cut the primary off together with one replica and half of the writers
     #[arg(long, hide = true, conflicts_with = "fault")]
     pub isolate: bool,
@@ -39,8 +43,12 @@ pub(crate) struct DemoOptions {
 /// What can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum DemoEngine {
-    /// Redis.
+    /// A Redis service.
     Redis,
+    /// A PostgreSQL service, with an agent on each server.
+    Postgres,
+    /// One service of each engine, under the same voters.
+    Both,
 }
 
 /// The engine of one service.
@@ -49,6 +57,8 @@ pub(crate) enum DemoEngine {
 pub(super) enum Engine {
     /// Redis.
     Redis,
+    /// PostgreSQL.
+    Postgres,
 }
 
 /// What happens to the primary.

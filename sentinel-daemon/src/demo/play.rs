@@ -85,7 +85,7 @@ impl Play {
         Ok(self.reports(afters))
     }
 
-    /// The number of the voter to kill, if one is to be killed.
+    /// The number of the leader, if it is to be killed.
     async fn leader(&self) -> Result<Option<usize>, DemoError> {
         if !self.options.with_leader {
             return Ok(None);

@@ -153,6 +153,7 @@ impl Report {
             None => "unknown".to_owned(),
         };
         let rows = [
+            ("service", self.service.to_owned()),
             (
                 "primary before",
                 text(self.old_primary.as_ref().map(ToString::to_string)),

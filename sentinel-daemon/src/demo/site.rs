@@ -2,8 +2,10 @@
 //!
 //! Must be dropped after everything that was started on it: the folder goes with it. Knows no programs.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,6 +65,15 @@ impl Site {
         self.folder.path()
     }
 
+    /// Writes a file that only we can read.
+    pub(super) fn secret(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.folder.path().join(name);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600);
+        file.open(&path)?.write_all(text.as_bytes())?;
+        Ok(path)
+    }
+
     /// The files of one process.
     pub(super) fn files(&self, name: &str) -> Files {
         Files(self.folder.path().join(name))
@@ -104,6 +115,11 @@ impl Files {
             log: tail.into_iter().rev().collect::<Vec<_>>().join("\n"),
         }
     }
+}
+
+/// A secret that nobody guesses: 32 hex digits.
+pub(super) fn random() -> String {
+    format!("{:032x}", rand::rng().random::<u128>())
 }
 
 /// Different ports that nobody listens at. Somebody may take one before it is used; the start is then repeated.

@@ -58,15 +58,16 @@ impl Voters {
                 process: None,
             }
         });
+        let voters = voters.collect();
         let mut voters = Self {
-            voters: voters.collect(),
+            voters,
             leash: Arc::clone(site.leash()),
             planted,
         };
         for index in 0..voters.voters.len() {
             let voter = &voters.voters[index];
             let name = &voter.name;
-            let text = voters.settings(voter, fleets);
+            let text = voters.settings(index, fleets);
             voter
                 .files
                 .write_settings(&text)
@@ -76,17 +77,18 @@ impl Voters {
         Ok(voters)
     }
 
-    fn settings(&self, voter: &Voter, fleets: &[Fleet]) -> String {
+    fn settings(&self, index: usize, fleets: &[Fleet]) -> String {
+        let voter = &self.voters[index];
         let mut text = format!(
             "[node]\ncluster = \"demo\"\nname = \"{}\"\ndata_dir = \"data\"\n\n\
              [listen]\npeer = \"{}\"\nresp = \"{}\"\nhttp = \"{}\"\n\n[voters]\n",
-            voter.name, voter.peer, voter.resp, voter.http
+            voter.name, voter.peer, voter.resp, voter.http,
         );
         for voter in &self.voters {
             writeln!(text, "{} = \"{}\"", voter.name, voter.peer)
                 .expect("writing to a String cannot fail");
         }
-        text.extend(fleets.iter().map(Fleet::node_settings));
+        text.extend(fleets.iter().map(|fleet| fleet.node_settings(index)));
         text
     }
 

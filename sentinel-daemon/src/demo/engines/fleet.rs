@@ -4,7 +4,7 @@
 
 use sentinel_core::id::InstanceId;
 
-use super::redis;
+use super::{postgres, redis};
 use crate::demo::error::DemoError;
 use crate::demo::journal::{Acked, Key};
 use crate::demo::options::Engine;
@@ -19,6 +19,8 @@ pub(in crate::demo) const SERVERS: usize = 3;
 pub(in crate::demo) enum Fleet {
     /// Redis servers.
     Redis(redis::Servers),
+    /// PostgreSQL servers, each with an agent.
+    Postgres(postgres::Servers),
 }
 
 impl Fleet {
@@ -26,6 +28,7 @@ impl Fleet {
     pub(in crate::demo) fn require(plan: &ServicePlan) -> Result<(), DemoError> {
         match plan.engine {
             Engine::Redis => redis::require(),
+            Engine::Postgres => postgres::require(plan),
         }
     }
 
@@ -36,13 +39,17 @@ impl Fleet {
     ) -> Result<Self, DemoError> {
         match plan.engine {
             Engine::Redis => redis::Servers::start(plan, site).await.map(Self::Redis),
+            Engine::Postgres => postgres::Servers::start(plan, site)
+                .await
+                .map(Self::Postgres),
         }
     }
 
-    /// What the settings file of a node says about this service.
-    pub(in crate::demo) fn node_settings(&self) -> String {
+    /// What the settings file of a node, by its number, says about this service.
+    pub(in crate::demo) fn node_settings(&self, node: usize) -> String {
         match self {
             Self::Redis(servers) => servers.node_settings(),
+            Self::Postgres(servers) => servers.node_settings(node),
         }
     }
 
@@ -50,6 +57,7 @@ impl Fleet {
     pub(in crate::demo) fn strike(&self, primary: &InstanceId) -> Result<(), DemoError> {
         match self {
             Self::Redis(servers) => servers.strike(primary),
+            Self::Postgres(servers) => servers.strike(primary),
         }
     }
 
@@ -57,6 +65,10 @@ impl Fleet {
     pub(in crate::demo) async fn repair(&mut self, primary: &InstanceId) -> Result<(), DemoError> {
         match self {
             Self::Redis(servers) => servers.repair(primary).await,
+            Self::Postgres(servers) => {
+                servers.repair(primary);
+                Ok(())
+            }
         }
     }
 
@@ -64,6 +76,7 @@ impl Fleet {
     pub(in crate::demo) fn addresses(&self, server: &InstanceId) -> Vec<InstanceId> {
         match self {
             Self::Redis(servers) => servers.addresses(server),
+            Self::Postgres(_) => vec![server.clone()],
         }
     }
 
@@ -76,6 +89,7 @@ impl Fleet {
     ) -> Writer {
         match self {
             Self::Redis(servers) => Writer::Redis(servers.writer(number, primary, endpoints)),
+            Self::Postgres(servers) => Writer::Postgres(Box::new(servers.writer(endpoints))),
         }
     }
 
@@ -87,6 +101,7 @@ impl Fleet {
     ) -> Result<u64, DemoError> {
         match self {
             Self::Redis(servers) => servers.lost(acked, primary).await,
+            Self::Postgres(servers) => servers.lost(acked, primary).await,
         }
     }
 }
@@ -96,6 +111,8 @@ impl Fleet {
 pub(in crate::demo) enum Writer {
     /// Through the write guard.
     Redis(redis::Writer),
+    /// One row a transaction.
+    Postgres(Box<postgres::Writer>),
 }
 
 impl Writer {
@@ -103,6 +120,7 @@ impl Writer {
     pub(in crate::demo) async fn write(&mut self, key: Key) -> Option<InstanceId> {
         match self {
             Self::Redis(writer) => writer.write(key).await,
+            Self::Postgres(writer) => writer.write(key).await,
         }
     }
 }

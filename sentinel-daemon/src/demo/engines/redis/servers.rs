@@ -228,7 +228,7 @@ pub(in crate::demo) fn require() -> Result<(), DemoError> {
     match version {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DemoError::NoServer {
-            what: "redis-server is not installed",
+            what: "redis-server is not installed".to_owned(),
             remedy: "install it: sudo apt-get install redis-server (or redis, on other systems)",
         }),
         Err(error) => Err(system("redis-server cannot be started")(error)),
