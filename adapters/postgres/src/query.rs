@@ -142,14 +142,17 @@ pub(crate) struct Unreadable(&'static str);
 /// Takes the row of [`STATUS`] apart.
 pub(crate) fn read(row: &Row) -> Result<Status, Unreadable> {
     let standby = text(row, 5, "role")? == "true";
+    let settings = settings(row)?;
     let place = if standby {
+        let replayed = maybe(row, 9, "replayed position")?.unwrap_or_default();
+        let receipt = |at: &Lsn| is_receipt(*at, replayed, settings.segment);
         Place::Standby(StandbyPlace {
-            received: maybe(row, 8, "received position")?,
-            replayed: maybe(row, 9, "replayed position")?.unwrap_or_default(),
+            received: maybe(row, 8, "received position")?.filter(receipt),
+            replayed,
             replay_paused: maybe_text(row, 10, "state of replay")?.as_deref() == Some("true"),
             startup_waits: maybe_text(row, 11, "startup process")?,
             receiver_runs: maybe_text(row, 12, "WAL receiver")?.is_some_and(|count| count != "0"),
-            receiver: receiver(row)?,
+            receiver: receiver(row, receipt)?,
         })
     } else {
         Place::Primary {
@@ -164,7 +167,7 @@ pub(crate) fn read(row: &Row) -> Result<Status, Unreadable> {
         port: text(row, 3, "port")?,
         folder: text(row, 4, "data_directory")?,
         place,
-        settings: settings(row)?,
+        settings,
         receivers: receivers(row)?,
     })
 }
@@ -184,8 +187,18 @@ fn settings(row: &Row) -> Result<Settings, Unreadable> {
     })
 }
 
+/// Whether a standby can have received up to here, or only asked from here.
+///
+/// When it asks for another timeline, the place from which it asks, always the start of a segment, stands
+/// where otherwise the end of what it received stands. Beyond what it replayed that is a claim without a
+/// byte behind it: a standby that is turned away at the boundary (see `hazard`) claims a whole segment's
+/// end, keeps claiming it without a receiver, and would outrank one that has the writes.
+fn is_receipt(at: Lsn, replayed: Lsn, segment: u64) -> bool {
+    at <= replayed || !at.0.is_multiple_of(segment)
+}
+
 /// A receiver that has just started has written nothing yet and says so with NULL.
-fn receiver(row: &Row) -> Result<Option<Receiver>, Unreadable> {
+fn receiver(row: &Row, receipt: impl Fn(&Lsn) -> bool) -> Result<Option<Receiver>, Unreadable> {
     let Some(status) = maybe_text(row, 13, "pg_stat_wal_receiver")? else {
         return Ok(None);
     };
@@ -193,7 +206,9 @@ fn receiver(row: &Row) -> Result<Option<Receiver>, Unreadable> {
     Ok(Some(Receiver {
         status,
         timeline: Timeline(timeline),
-        flushed: maybe(row, 15, "flushed position")?.unwrap_or_default(),
+        flushed: maybe(row, 15, "flushed position")?
+            .filter(receipt)
+            .unwrap_or_default(),
     }))
 }
 
@@ -249,6 +264,21 @@ mod tests {
         assert_eq!(timeline_of("0000000A0000000000000009"), Some(Timeline(10)));
         assert_eq!(timeline_of("nonsense"), None);
         assert_eq!(timeline_of("1"), None);
+    }
+
+    #[test]
+    fn where_it_asks_from_is_not_what_it_received() {
+        let segment = 1 << 20;
+        let replayed = Lsn(0xBF_FE78);
+        for (at, wanted) in [
+            (0xC0_0000, false),
+            (0xC0_0008, true),
+            (0xBF_FFD8, true),
+            // Before what it replayed it does no harm, and there it stands after every change of timeline.
+            (0xB0_0000, true),
+        ] {
+            assert_eq!(is_receipt(Lsn(at), replayed, segment), wanted, "{at:X}");
+        }
     }
 
     #[test]
