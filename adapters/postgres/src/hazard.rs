@@ -10,6 +10,8 @@
 //! version; the region below holds all of them, on every version measured (`docs/boundary-standby.md`).
 //! Rejected: narrower regions by version, because what they save is one restart in a rare case.
 
+use sentinel_core::position::Offset;
+
 use crate::history::{History, Timeline};
 use crate::lsn::Lsn;
 
@@ -29,9 +31,18 @@ pub(crate) struct Reached {
     pub(crate) replayed: Lsn,
 }
 
+/// How far a standby is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The end of what it received since its server started; unknown after a restart.
+    pub received: Option<Offset>,
+    /// The end of what it replayed.
+    pub replayed: Offset,
+}
+
 /// What pointing a standby at a server would bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Judgement {
+pub enum Judgement {
     /// It goes on streaming.
     Safe,
     /// It holds history that the server does not have: it needs a rewind or a rebuild.
@@ -54,6 +65,12 @@ pub(crate) fn judge(standby: Reached, server: &History, segment: u64) -> Judgeme
         None => Judgement::Diverged,
         Some(fork) => at_fork(fork, standby.received, standby.replayed, segment),
     }
+}
+
+/// The same for somebody who knows the places and not the histories: a standby of the branch that was left at `fork`.
+pub fn judge_places(standby: Places, fork: Offset, segment: u64) -> Judgement {
+    let received = standby.received.map(|received| Lsn(received.0));
+    at_fork(Lsn(fork.0), received, Lsn(standby.replayed.0), segment)
 }
 
 /// The rule itself: what was replayed beyond the fork has diverged; what was received beyond it, and

@@ -36,5 +36,6 @@ mod timeline;
 pub use adapter::{ENGINE, PostgresAdapter};
 pub use credentials::{Credentials, Secret};
 pub use grants::grants;
+pub use hazard::{Judgement, Places, judge_places};
 pub use host::{Host, Hosts};
 pub use service::PostgresService;
