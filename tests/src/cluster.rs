@@ -3,8 +3,8 @@
 //! Starts it, breaks parts of it, asks every node over both protocols, and waits until it is whole again. When the test
 //! fails, what the nodes say and logged is printed before everything is killed. Knows nothing of what a test wants to show.
 
-mod http;
-mod node;
+pub(crate) mod http;
+pub(crate) mod node;
 mod writers;
 
 use std::collections::BTreeSet;
@@ -187,15 +187,7 @@ impl Cluster {
 
     /// Index of the voter that leads, if those that run agree on one.
     pub fn try_leader(&self) -> Option<usize> {
-        let mut leaders = BTreeSet::new();
-        for node in self.answering() {
-            let status = node.status()?;
-            leaders.insert(status.leader?);
-        }
-        let [leader] = leaders.into_iter().collect::<Vec<_>>().try_into().ok()?;
-        self.nodes
-            .iter()
-            .position(|node| node.answers() && leader.as_str() == node.name())
+        node::leader_of(&self.nodes)
     }
 
     /// Index of the voter that leads.

@@ -4,6 +4,7 @@ pub mod binary;
 pub mod cluster;
 pub mod demonstration;
 pub mod haproxy;
+pub mod postgres_cluster;
 pub mod postgres_server;
 pub mod redis_sentinel;
 pub mod redis_server;

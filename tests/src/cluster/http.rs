@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The object at a path; `None` unless the answer has status 200.
-pub(super) fn get<T: DeserializeOwned>(node: SocketAddr, path: &str) -> Option<T> {
+pub(crate) fn get<T: DeserializeOwned>(node: SocketAddr, path: &str) -> Option<T> {
     let answer = ask(node, path).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     if !head.starts_with("HTTP/1.1 200 ") {

@@ -1,7 +1,7 @@
 //! One node of a cluster: a real `sentinel run` process with its settings, its ports and its data folder.
 //!
 //! Kills, pauses, continues, stops and restarts it on the same ports and data, and asks it over both protocols. Knows
-//! nothing of the servers beyond the one that it is told of.
+//! nothing of the servers beyond those that its settings name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -38,7 +38,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(super) fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         let mut ports = BTreeSet::new();
         while ports.len() < 3 {
             ports.insert(free_port());
@@ -62,10 +62,42 @@ impl Plan {
     pub fn http_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.http))
     }
+
+    /// The part of its settings that says who and where it and the voters are.
+    pub(crate) fn place(&self, voters: &[Self], role: Role) -> String {
+        let role = match role {
+            Role::Voter => "voter",
+            Role::Observer => "observer",
+        };
+        let mut table = String::new();
+        for voter in voters {
+            writeln!(table, "{} = \"127.0.0.1:{}\"", voter.name, voter.peer)
+                .expect("writing to a string cannot fail");
+        }
+        let Self {
+            name,
+            peer,
+            resp,
+            http,
+        } = self;
+        format!(
+            r#"[node]
+cluster = "test"
+name = "{name}"
+role = "{role}"
+data_dir = "{name}"
+[listen]
+peer = "127.0.0.1:{peer}"
+resp = "127.0.0.1:{resp}"
+http = "127.0.0.1:{http}"
+[voters]
+{table}"#
+        )
+    }
 }
 
 /// Names and ports of so many voters.
-pub(super) fn plan(voters: usize) -> Vec<Plan> {
+pub(crate) fn plan(voters: usize) -> Vec<Plan> {
     (1..=voters)
         .map(|number| Plan::named(&format!("s{number}")))
         .collect()
@@ -75,6 +107,7 @@ pub(super) fn plan(voters: usize) -> Vec<Plan> {
 #[derive(Debug)]
 pub struct Node {
     plan: Plan,
+    service: &'static str,
     settings: PathBuf,
     process: Option<SentinelNode>,
     paused: bool,
@@ -91,12 +124,23 @@ impl Node {
         seed: &InstanceId,
         role: Role,
     ) -> Result<Self, String> {
+        let text = settings_text(plan, voters, seed, role);
+        Self::with_settings(dir, plan, SERVICE, &text)
+    }
+
+    /// A node with these settings, which is asked about this service. The error is the log of one that did not start.
+    pub(crate) fn with_settings(
+        dir: &Path,
+        plan: &Plan,
+        service: &'static str,
+        text: &str,
+    ) -> Result<Self, String> {
         let settings = dir.join(format!("{}.toml", plan.name));
-        fs::write(&settings, settings_text(plan, voters, seed, role))
-            .expect("the temporary folder is writable");
+        fs::write(&settings, text).expect("the temporary folder is writable");
         let process = SentinelNode::try_start(&settings)?;
         Ok(Self {
             plan: plan.clone(),
+            service,
             settings,
             process: Some(process),
             paused: false,
@@ -163,7 +207,7 @@ impl Node {
         self.paused = false;
     }
 
-    pub(super) fn resume_if_paused(&mut self) {
+    pub(crate) fn resume_if_paused(&mut self) {
         if self.paused {
             self.resume();
         }
@@ -210,17 +254,17 @@ impl Node {
 
     /// `GET /v1/services/{service}/primary`; `None` where it names none or does not answer.
     pub fn primary(&self) -> Option<PrimaryJson> {
-        self.get(&format!("/v1/services/{SERVICE}/primary"))
+        self.get(&format!("/v1/services/{}/primary", self.service))
     }
 
     /// `GET /v1/services/{service}`.
     pub fn service(&self) -> Option<ServiceJson> {
-        self.get(&format!("/v1/services/{SERVICE}"))
+        self.get(&format!("/v1/services/{}", self.service))
     }
 
     /// `GET /v1/services/{service}/explain`.
     pub fn explain(&self) -> Option<ExplainJson> {
-        self.get(&format!("/v1/services/{SERVICE}/explain"))
+        self.get(&format!("/v1/services/{}/explain", self.service))
     }
 
     /// `GET /v1/status`.
@@ -231,7 +275,11 @@ impl Node {
     /// `SENTINEL GET-MASTER-ADDR-BY-NAME` and the `config-epoch` of `SENTINEL MASTER`.
     pub fn resp_primary(&self) -> Option<(InstanceId, u64)> {
         let mut connection = self.connect()?;
-        let sentinel = |verb: &str| redis::cmd("SENTINEL").arg(verb).arg(SERVICE).to_owned();
+        let sentinel = |verb: &str| {
+            let mut command = redis::cmd("SENTINEL");
+            command.arg(verb).arg(self.service);
+            command
+        };
         let (host, port): (String, u16) = sentinel("GET-MASTER-ADDR-BY-NAME")
             .query(&mut connection)
             .ok()?;
@@ -252,7 +300,7 @@ impl Node {
     }
 
     /// Whether it names this primary and epoch over both protocols, as a fresh answer.
-    pub(super) fn agrees(&self, primary: &InstanceId, epoch: u64) -> Result<(), String> {
+    pub(crate) fn agrees(&self, primary: &InstanceId, epoch: u64) -> Result<(), String> {
         let name = self.name();
         let answer = self.primary().ok_or(format!("{name} names no primary"))?;
         if answer.freshness.stale {
@@ -284,35 +332,23 @@ impl Node {
     }
 }
 
+/// Index of the voter that leads, if those that run agree on one.
+pub(crate) fn leader_of(nodes: &[Node]) -> Option<usize> {
+    let mut leaders = BTreeSet::new();
+    for node in nodes.iter().filter(|node| node.answers()) {
+        leaders.insert(node.status()?.leader?);
+    }
+    let [leader] = leaders.into_iter().collect::<Vec<_>>().try_into().ok()?;
+    nodes
+        .iter()
+        .position(|node| node.answers() && leader.as_str() == node.name())
+}
+
 /// Shorter than the defaults where that makes a test faster; the rest as shipped.
 fn settings_text(plan: &Plan, voters: &[Plan], seed: &InstanceId, role: Role) -> String {
-    let role = match role {
-        Role::Voter => "voter",
-        Role::Observer => "observer",
-    };
-    let mut table = String::new();
-    for voter in voters {
-        writeln!(table, "{} = \"127.0.0.1:{}\"", voter.name, voter.peer)
-            .expect("writing to a string cannot fail");
-    }
-    let Plan {
-        name,
-        peer,
-        resp,
-        http,
-    } = plan;
+    let place = plan.place(voters, role);
     format!(
-        r#"[node]
-cluster = "test"
-name = "{name}"
-role = "{role}"
-data_dir = "{name}"
-[listen]
-peer = "127.0.0.1:{peer}"
-resp = "127.0.0.1:{resp}"
-http = "127.0.0.1:{http}"
-[voters]
-{table}[[service]]
+        r#"{place}[[service]]
 name = "{SERVICE}"
 engine = "redis"
 instances = ["{seed}"]
