@@ -59,9 +59,9 @@ pub struct ServiceJson {
     pub service: ServiceName,
     /// Its engine.
     pub engine: EngineName,
-    /// `unadopted`, `steady`, `freezing`, `promoting` or `repointing`.
+    /// `unadopted`, `steady`, `switching`, `freezing`, `promoting` or `repointing`.
     pub stage: String,
-    /// Who is being promoted, in `promoting` only.
+    /// Who is to be promoted, in `switching` and `promoting` only.
     pub target: Option<InstanceId>,
     /// The primary of the last completed change; `null` before the first, and where a stale node is set to refuse.
     pub primary: Option<InstanceId>,
@@ -270,6 +270,34 @@ pub struct VoterJson {
     pub heard_ms: Option<u64>,
 }
 
+/// Body of `POST /v1/services/{name}/switchover`; an empty body is the same as `{}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchoverAskJson {
+    /// Who is to be primary; the leader chooses when it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<InstanceId>,
+}
+
+/// `POST /v1/services/{name}/switchover`, with status 200: it is over, and the new primary takes writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchoverJson {
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// The service.
+    pub service: ServiceName,
+    /// Who was primary.
+    pub from: Option<InstanceId>,
+    /// Who is.
+    pub to: InstanceId,
+    /// Epoch of the answer from here on.
+    pub epoch: u64,
+    /// The commit with which it began, as epoch and step with a dot between them.
+    pub token: String,
+    /// Milliseconds from the request until the new primary took writes. Writes paused for a part of it only.
+    pub took_ms: u64,
+}
+
 /// Every answer with a status of 400 and more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorJson {
@@ -279,4 +307,32 @@ pub struct ErrorJson {
     pub error: String,
     /// What to do.
     pub hint: String,
+    /// A stable word for machines, where there are several causes: `unauthorized`, `admin_disabled`, `unknown_service`,
+    /// `refused`, `called_off`, `not_leader`, `under_way`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Why something was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// Who can do it, with `not_leader`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<NodeName>,
+    /// Where its HTTP endpoint is, if it announced one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_http: Option<InstanceId>,
+}
+
+impl ErrorJson {
+    /// An error without the fields that only some have.
+    pub fn new(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            schema: SCHEMA,
+            error: error.into(),
+            hint: hint.into(),
+            code: None,
+            reasons: Vec::new(),
+            leader: None,
+            leader_http: None,
+        }
+    }
 }

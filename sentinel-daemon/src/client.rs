@@ -5,13 +5,20 @@
 use std::time::Duration;
 
 use sentinel_core::id::InstanceId;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::http::StatusCode;
+use ureq::Body;
+use ureq::http::{Response, StatusCode};
 
 use crate::api::ErrorJson;
+use crate::orders::SWITCHOVER_MAX;
+use crate::settings::Secret;
 
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an order may take: longer than the node itself waits for the end of one.
+const ORDER_TIMEOUT: Duration = SWITCHOVER_MAX.saturating_add(Duration::from_secs(5));
 
 /// Longest answer in bytes.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -53,14 +60,12 @@ pub(crate) enum ClientError {
         problem: String,
     },
     /// The node answered that it cannot do it.
-    #[error("{error}")]
+    #[error("{}", answer.error)]
     Refused {
         /// HTTP status.
         status: u16,
-        /// What is wrong, in the node's words.
-        error: String,
-        /// What to do, in the node's words.
-        hint: String,
+        /// What is wrong and what to do, in the node's words.
+        answer: Box<ErrorJson>,
     },
 }
 
@@ -101,11 +106,33 @@ impl Client {
 
     /// Asks for the object at a path.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let mut response = self
+        let called = self.agent.get(format!("http://{}{path}", self.node)).call();
+        self.read(called)
+    }
+
+    /// Orders something with the token of those who may, and waits for the end of it.
+    pub(crate) fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        token: &Secret,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        let called = self
             .agent
-            .get(format!("http://{}{path}", self.node))
-            .call()
-            .map_err(|error| self.unanswered(&error))?;
+            .post(format!("http://{}{path}", self.node))
+            .config()
+            .timeout_global(Some(ORDER_TIMEOUT))
+            .build()
+            .header("Authorization", format!("Bearer {}", token.reveal()))
+            .send_json(body);
+        self.read(called)
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        called: Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, ClientError> {
+        let mut response = called.map_err(|error| self.unanswered(&error))?;
         let status = response.status();
         let body = response
             .body_mut()
@@ -120,11 +147,9 @@ impl Client {
         if status == StatusCode::OK {
             return serde_json::from_slice(&body).map_err(foreign);
         }
-        let refusal: ErrorJson = serde_json::from_slice(&body).map_err(foreign)?;
         Err(ClientError::Refused {
             status: status.as_u16(),
-            error: refusal.error,
-            hint: refusal.hint,
+            answer: serde_json::from_slice(&body).map_err(foreign)?,
         })
     }
 
@@ -137,7 +162,7 @@ impl Client {
         match error {
             ureq::Error::Timeout(_) => ClientError::Unreachable {
                 node,
-                problem: format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+                problem: "no answer in time".to_owned(),
             },
             ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
                 ClientError::Unreachable {
@@ -215,7 +240,7 @@ mod tests {
         );
         assert!(matches!(
             error,
-            ClientError::Refused { status: 404, ref hint, .. } if hint == "look"
+            ClientError::Refused { status: 404, ref answer } if answer.hint == "look"
         ));
         assert_eq!(error.to_string(), "service `x` is unknown");
     }

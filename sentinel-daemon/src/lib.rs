@@ -15,6 +15,7 @@ mod demo;
 pub mod engines;
 pub mod exit;
 pub mod http;
+pub mod orders;
 mod output;
 #[cfg(feature = "planted-bugs")]
 mod planted;

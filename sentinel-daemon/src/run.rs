@@ -22,7 +22,9 @@ use tokio_util::task::TaskTracker;
 use crate::engines::{self, AgentFailure, AgentStart, RunningAgent};
 use crate::exit::ExitCode;
 use crate::http;
+use crate::orders::Orders;
 use crate::resp;
+use crate::resp::password::Password;
 use crate::settings::{Listen, Secrets, Settings};
 use crate::source::Source;
 
@@ -172,7 +174,7 @@ fn serve(
         password: secrets
             .resp_password
             .as_ref()
-            .map(|secret| resp::password::Password::new(secret.reveal())),
+            .map(|secret| Password::new(secret.reveal())),
         ..Default::default()
     };
     endpoints.spawn(resp::server::serve(
@@ -186,12 +188,28 @@ fn serve(
         source,
         http::Options {
             agent_of: settings.node.agent_of.clone(),
+            orders: Some(orders(handle, secrets)),
             ..Default::default()
         },
         farewell.clone().cancelled_owned(),
     ));
     endpoints.spawn(journal::events(handle.events(), farewell.clone()));
     endpoints.spawn(journal::leaders(handle.views(), farewell.clone()));
+}
+
+/// What operators may order of the node.
+fn orders(handle: &Handle, secrets: &Secrets) -> Orders {
+    let handle = handle.clone();
+    Orders::new(
+        move |service, to| {
+            let handle = handle.clone();
+            Box::pin(async move { handle.switchover(&service, to).await })
+        },
+        secrets
+            .admin_token
+            .as_ref()
+            .map(|token| Password::new(token.reveal())),
+    )
 }
 
 /// Waits for the node's own end or the first signal; from then on the second one ends the process at once.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use sentinel_core::id::InstanceId;
 
 use super::postgres::PostgresCommand;
 use crate::demo::DemoOptions;
@@ -13,7 +14,7 @@ use crate::run::LogFormat;
 #[command(name = "sentinel", version, disable_help_subcommand = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed, 2 usage or settings, 3 no quorum or node unreachable, \
-                        4 no primary, 5 an acknowledged write was lost."
+                        4 no primary or nobody fit to be one, 5 an acknowledged write was lost."
 )]
 pub(super) struct Args {
     /// Node to ask: http://HOST:PORT. Otherwise the one in --config, or http://127.0.0.1:26381
@@ -79,6 +80,19 @@ pub(super) enum Command {
     Explain {
         /// The service
         service: String,
+        #[command(flatten)]
+        settings: SettingsArg,
+    },
+    /// Make another instance primary, without loss, while the primary is well
+    Switchover {
+        /// The service
+        service: String,
+        /// Who is to be primary; the leader chooses when absent
+        #[arg(long, value_name = "HOST:PORT")]
+        to: Option<InstanceId>,
+        /// File with the admin token; otherwise the one that --config names
+        #[arg(long, value_name = "FILE", env = "SENTINEL_ADMIN_TOKEN_FILE")]
+        token_file: Option<PathBuf>,
         #[command(flatten)]
         settings: SettingsArg,
     },

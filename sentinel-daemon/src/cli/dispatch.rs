@@ -10,7 +10,7 @@ use super::args::{Args, Command};
 use super::check::Scope;
 use super::failure::Failure;
 use super::primary::Wanted;
-use super::{check, explain, postgres, primary, quorum, status};
+use super::{check, explain, postgres, primary, quorum, status, switchover};
 use crate::demo;
 use crate::exit::ExitCode;
 use crate::output;
@@ -82,6 +82,19 @@ fn command(args: Args) -> Result<ExitCode, Failure> {
         }
         Command::Explain { service, settings } => {
             explain::run(&service, node.as_deref(), &settings, format)
+        }
+        Command::Switchover {
+            service,
+            to,
+            token_file,
+            settings,
+        } => {
+            let wanted = switchover::Wanted { service, to };
+            let token = switchover::TokenFrom {
+                file: token_file,
+                settings,
+            };
+            switchover::run(&wanted, node.as_deref(), &token, format)
         }
         Command::Postgres { command } => Ok(postgres::run(command, format)),
         Command::Quorum { voters } => Ok(quorum::run(voters, format)),

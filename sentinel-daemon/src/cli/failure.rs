@@ -2,6 +2,7 @@
 //!
 //! Written as `error: …`, then the offending line of a file if there is one, then `hint: …`.
 
+use crate::api::ErrorJson;
 use crate::client::ClientError;
 use crate::exit::ExitCode;
 use crate::output;
@@ -79,20 +80,26 @@ impl From<ClientError> for Failure {
                 error.to_string(),
                 "is this the node's HTTP address (listen.http), and the same version as this command?",
             ),
-            ClientError::Refused {
-                status,
-                error,
-                hint,
-            } => {
-                let code = match status {
-                    404 => ExitCode::Usage,
-                    503 => ExitCode::NoPrimary,
+            ClientError::Refused { status, answer } => {
+                let code = match (status, answer.code.as_deref()) {
+                    (_, Some("not_leader")) => ExitCode::NoQuorum,
+                    (401 | 403 | 404, _) => ExitCode::Usage,
+                    (409, _) if is_nobody_fit(&answer) => ExitCode::NoPrimary,
+                    (503, None) => ExitCode::NoPrimary,
                     _other => ExitCode::Failed,
                 };
-                Self::new(code, error, hint)
+                Self::new(code, answer.error, answer.hint)
             }
         }
     }
+}
+
+/// Whether it was refused because nobody could take over.
+fn is_nobody_fit(answer: &ErrorJson) -> bool {
+    answer
+        .reasons
+        .iter()
+        .any(|reason| reason.code == "no_candidate")
 }
 
 impl From<RunError> for Failure {

@@ -101,6 +101,11 @@ impl Way {
             .map_err(|error| self.unanswered(error))
     }
 
+    /// To ask it more.
+    pub(super) fn into_client(self) -> Client {
+        self.client
+    }
+
     /// Refuses the answer of another node: a leader that announces loopback is, from another host, whoever is there.
     pub(super) fn is_the_end(&self, found: &NodeName) -> Result<(), Unheard> {
         if *found == self.leader {

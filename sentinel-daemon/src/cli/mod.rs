@@ -15,6 +15,7 @@ mod postgres;
 mod primary;
 mod quorum;
 mod status;
+mod switchover;
 
 pub(crate) use args::Format;
 pub use dispatch::main;

@@ -142,7 +142,7 @@ pub fn status(moment: &Moment) -> StatusJson {
     }
 }
 
-/// The word of a stage, and who is being promoted in it.
+/// The word of a stage, and who is to be promoted in it.
 pub fn stage(stage: &StageView) -> (&'static str, Option<&InstanceId>) {
     match stage {
         StageView::Unadopted => ("unadopted", None),
@@ -161,7 +161,7 @@ pub(super) fn freshness(moment: &Moment) -> FreshnessJson {
     }
 }
 
-fn leader_http(moment: &Moment) -> Option<InstanceId> {
+pub(super) fn leader_http(moment: &Moment) -> Option<InstanceId> {
     let leader = moment.view.leader.as_ref()?;
     moment.view.voters.get(leader)?.announced.http.clone()
 }

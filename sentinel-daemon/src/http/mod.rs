@@ -1,5 +1,6 @@
 //! HTTP: the same answers as JSON, for command lines, scripts and monitoring.
 
+mod admin;
 pub mod answers;
 pub mod metrics;
 mod patroni;

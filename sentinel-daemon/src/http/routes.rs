@@ -11,15 +11,16 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use sentinel_core::discovery::{Freshness, ServiceView};
 use sentinel_core::id::{InstanceId, ServiceName};
 use serde::Serialize;
 
 use crate::api::{ErrorJson, SCHEMA};
-use crate::http::answers;
 use crate::http::metrics::{self, Counted};
 use crate::http::patroni;
+use crate::http::{admin, answers};
+use crate::orders::Orders;
 use crate::source::{Moment, Source};
 
 /// What all requests share.
@@ -29,10 +30,11 @@ pub(crate) struct Shared {
     pub(crate) counted: Counted,
     /// Instances on this host that the node is the agent of.
     pub(crate) agent_of: BTreeSet<(ServiceName, InstanceId)>,
+    pub(crate) orders: Option<Orders>,
 }
 
 type At = State<Arc<Shared>>;
-type Name = Result<Path<String>, PathRejection>;
+pub(super) type Name = Result<Path<String>, PathRejection>;
 
 /// All paths of the endpoint.
 pub(crate) fn router(shared: Shared) -> Router {
@@ -41,6 +43,7 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/services/{name}", get(service))
         .route("/v1/services/{name}/primary", get(primary))
         .route("/v1/services/{name}/explain", get(explain))
+        .route("/v1/services/{name}/switchover", post(admin::switchover))
         .route("/v1/status", get(status))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
@@ -135,7 +138,8 @@ async fn metrics(State(shared): At) -> Response {
 
 async fn no_path(uri: Uri) -> Response {
     let hint = "the paths are /v1/services, /v1/services/{name}, /v1/services/{name}/primary, \
-                /v1/services/{name}/explain, /v1/status, /livez, /readyz and /metrics, and on agents Patroni's";
+                /v1/services/{name}/explain, /v1/services/{name}/switchover (POST), /v1/status, /livez, \
+                /readyz and /metrics, and on agents Patroni's";
     let problem = format!("no such path `{}`", shown(uri.path()));
     error(StatusCode::NOT_FOUND, problem, hint.to_owned())
 }
@@ -146,11 +150,12 @@ async fn no_method(method: Method, uri: Uri) -> Response {
         shown(method.as_str()),
         shown(uri.path())
     );
-    error(
-        StatusCode::METHOD_NOT_ALLOWED,
-        problem,
-        "use GET".to_owned(),
-    )
+    let hint = if uri.path().ends_with("/switchover") {
+        "use POST"
+    } else {
+        "use GET"
+    };
+    error(StatusCode::METHOD_NOT_ALLOWED, problem, hint.to_owned())
 }
 
 /// Answers for the service that the path names, or says that there is none.
@@ -178,12 +183,7 @@ fn of_service(
 }
 
 pub(super) fn error(status: StatusCode, error: String, hint: String) -> Response {
-    let body = ErrorJson {
-        schema: SCHEMA,
-        error,
-        hint,
-    };
-    (status, Json(body)).into_response()
+    (status, Json(ErrorJson::new(error, hint))).into_response()
 }
 
 /// The beginning of what a client sent; an error need not repeat all of it.

@@ -20,11 +20,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::metrics::Counted;
 use crate::http::routes::{Shared, router};
+use crate::orders::Orders;
 use crate::source::Source;
 
 /// How an HTTP endpoint is set.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// What it takes orders with, if it takes any.
+    pub orders: Option<Orders>,
     /// See there.
     pub limits: Limits,
     /// Instances on this host that the node is the agent of: Patroni's paths speak of them.
@@ -52,7 +55,7 @@ impl Default for Limits {
     }
 }
 
-/// Bytes of a request's first line and headers together. Bodies are never read.
+/// Bytes of a request's first line and headers together. Bodies are bounded where they are read.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Headers of a request.
 const HEADERS_MAX: usize = 64;
@@ -83,6 +86,7 @@ pub async fn serve(
         source,
         counted,
         agent_of: options.agent_of,
+        orders: options.orders,
     });
     let places = Arc::new(Semaphore::new(options.limits.connections_max));
     loop {
