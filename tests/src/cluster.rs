@@ -8,6 +8,7 @@ pub(crate) mod node;
 mod writers;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::Output;
 
 use sentinel_core::id::InstanceId;
@@ -251,6 +252,16 @@ impl Cluster {
             .current_dir(self.dir.path())
             .output()
             .expect("the binary starts")
+    }
+
+    /// What orders are given with.
+    pub fn token(&self) -> &'static str {
+        node::TOKEN
+    }
+
+    /// The file that holds it.
+    pub fn token_file(&self) -> PathBuf {
+        self.dir.path().join(node::TOKEN_FILE)
     }
 
     /// The nodes that run and are not paused.

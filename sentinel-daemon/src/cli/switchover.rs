@@ -9,22 +9,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sentinel_core::id::InstanceId;
+use sentinel_core::reason::Reason;
 
 use super::age::age;
 use super::args::{Format, SettingsArg};
 use super::ask;
 use super::failure::Failure;
 use super::leader::{Unheard, Way};
-use crate::api::{ServiceJson, StatusJson, SwitchoverAskJson, SwitchoverJson};
+use crate::api::{ErrorJson, ServiceJson, StatusJson, SwitchoverAskJson, SwitchoverJson};
 use crate::client::{Client, ClientError};
 use crate::exit::ExitCode;
 use crate::output;
 use crate::settings::{Secret, Settings, read_secret_file};
 
-/// How long a leader is looked for: a few elections.
-const LEADER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a leader that grants it is looked for: a few elections, or the end of another change.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before the next look.
-const LEADER_PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(200);
 /// How often the stage is looked at while it goes on.
 const STAGE_PACE: Duration = Duration::from_millis(50);
 
@@ -57,18 +58,17 @@ pub(super) fn run(
         let leader = match leader(&client) {
             Ok(leader) => leader,
             Err(NoLeader::Asked(error)) => return Err(error.into()),
-            Err(NoLeader::Unheard(_)) if began.elapsed() < LEADER_PATIENCE => {
-                thread::sleep(LEADER_PAUSE);
+            Err(NoLeader::Unheard(_)) if began.elapsed() < PATIENCE => {
+                thread::sleep(PAUSE);
                 continue;
             }
             Err(NoLeader::Unheard(unheard)) => return Err(without_leader(&client, &unheard)),
         };
         match order(&leader, service, wanted.to.as_ref(), &secret) {
             Err(ClientError::Refused { answer, .. })
-                if answer.code.as_deref() == Some("not_leader")
-                    && began.elapsed() < LEADER_PATIENCE =>
+                if is_early(&answer) && began.elapsed() < PATIENCE =>
             {
-                thread::sleep(LEADER_PAUSE);
+                thread::sleep(PAUSE);
             }
             answer => break answer?,
         }
@@ -83,6 +83,13 @@ pub(super) fn run(
         ));
     }
     Ok(ExitCode::Done)
+}
+
+/// Whether it may be granted in a moment: somebody else begins to lead, or another change comes to its end.
+fn is_early(answer: &ErrorJson) -> bool {
+    let is_under_way = |reason: &Reason| reason.code == "not_steady";
+    matches!(answer.code.as_deref(), Some("not_leader" | "moved_on"))
+        || answer.reasons.iter().any(is_under_way)
 }
 
 fn secret(token: &TokenFrom, settings: Option<&Settings>) -> Result<Secret, Failure> {

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// A node that does not answer within this is one that does not answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -19,6 +20,38 @@ pub(crate) fn get<T: DeserializeOwned>(node: SocketAddr, path: &str) -> Option<T
         return None;
     }
     Some(serde_json::from_str(body).expect("an answer with status 200 is the promised JSON"))
+}
+
+/// Longer than a node takes to answer an order.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Status and object of the answer to a POST.
+pub(super) fn post(node: SocketAddr, path: &str, token: &str, body: &str) -> (u16, Value) {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {node}\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let mut connection = TcpStream::connect(node).expect("the node listens");
+    let timeout = Some(ORDER_TIMEOUT);
+    connection
+        .set_read_timeout(timeout)
+        .expect("no timeout of zero");
+    connection
+        .write_all(request.as_bytes())
+        .expect("the node reads");
+    let mut answer = String::new();
+    connection
+        .read_to_string(&mut answer)
+        .expect("the node answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP has a head");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    (
+        status.expect("HTTP begins with a status"),
+        serde_json::from_str(body).expect("every answer is JSON"),
+    )
 }
 
 fn ask(node: SocketAddr, path: &str) -> io::Result<String> {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -90,6 +91,8 @@ data_dir = "{name}"
 peer = "127.0.0.1:{peer}"
 resp = "127.0.0.1:{resp}"
 http = "127.0.0.1:{http}"
+[security]
+admin_token_file = "{TOKEN_FILE}"
 [voters]
 {table}"#
         )
@@ -137,6 +140,7 @@ impl Node {
     ) -> Result<Self, String> {
         let settings = dir.join(format!("{}.toml", plan.name));
         fs::write(&settings, text).expect("the temporary folder is writable");
+        write_token(&dir.join(TOKEN_FILE));
         let process = SentinelNode::try_start(&settings)?;
         Ok(Self {
             plan: plan.clone(),
@@ -316,6 +320,14 @@ impl Node {
         Ok(())
     }
 
+    /// Status and body of the answer to an order, given with this token. It may take as long as a switchover.
+    ///
+    /// # Panics
+    /// When the node does not answer.
+    pub fn order(&self, path: &str, token: &str, body: &str) -> (u16, serde_json::Value) {
+        http::post(self.plan.http_address(), path, token, body)
+    }
+
     fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Option<T> {
         if !self.answers() {
             return None;
@@ -342,6 +354,16 @@ pub(crate) fn leader_of(nodes: &[Node]) -> Option<usize> {
     nodes
         .iter()
         .position(|node| node.answers() && leader.as_str() == node.name())
+}
+
+/// What orders are given with, in the file of [`TOKEN_FILE`].
+pub(super) const TOKEN: &str = "a token for tests";
+/// Name of that file, in the folder of the settings.
+pub(super) const TOKEN_FILE: &str = "admin.token";
+
+fn write_token(path: &Path) {
+    fs::write(path, TOKEN).expect("the temporary folder is writable");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("the file is ours");
 }
 
 /// Shorter than the defaults where that makes a test faster; the rest as shipped.
