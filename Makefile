@@ -10,7 +10,7 @@ ENGINE ?= redis
 
 help:
 	@echo "make demo [FAULT=kill]   a failover on real servers, started and cleaned up by the demo"
-	@echo "                         FAULT=hang: a primary that stops answering"
+	@echo "                         FAULT=hang: a primary that stops answering; FAULT=switchover: none is broken"
 	@echo "                         ENGINE=postgres, ENGINE=both: another engine, or one service of each"
 	@echo "make demo-check [N=10] [FAULTS=\"kill kill+leader postgres:hang both:kill\"]"
 	@echo "                         the demo N times for each: min, median, max; fails on a lost write or a missed bound"

@@ -34,6 +34,12 @@ fn a_kill_together_with_the_leader() {
 }
 
 #[test]
+fn a_switchover() {
+    let object = run(&["postgres", "--fault", "switchover"], 0);
+    assert_replaced(&object, "postgres", "switchover");
+}
+
+#[test]
 fn both_engines_under_one_set_of_voters() {
     let object = run(&["both"], 0);
     let services = object["services"].as_array().unwrap();

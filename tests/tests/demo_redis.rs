@@ -35,6 +35,13 @@ fn a_kill_together_with_the_leader() {
 }
 
 #[test]
+fn a_switchover() {
+    let object = run(&["--fault", "switchover"], 0);
+    assert_replaced(&object, "redis", "switchover");
+    assert!(object["detected_ms"].is_null(), "{object}");
+}
+
+#[test]
 fn a_hang() {
     assert_replaced(&run(&["--fault", "hang"], 0), "redis", "hang");
 }

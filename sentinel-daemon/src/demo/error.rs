@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::cli::Failure;
+use crate::client::ClientError;
 use crate::exit::ExitCode;
 
 /// Why a demonstration did not come to its end. Everything that it started has ended.
@@ -51,6 +52,14 @@ pub(super) enum DemoError {
         /// What the client said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The leader was asked for a switchover, and there was none.
+    #[error("the switchover did not come about: {0}")]
+    Order(ClientError),
+    /// There is no fault in the instant of which the leader could be killed.
+    #[error(
+        "--with-leader goes with a fault, not with a switchover: the killed leader is the one that was asked"
+    )]
+    WithoutFault,
     /// The user asked for the end.
     #[error("interrupted; everything that was started has ended")]
     Interrupted,
@@ -79,6 +88,11 @@ impl From<&DemoError> for Failure {
                 "check free space in the temporary folder (TMPDIR) and `ulimit -a`",
             ),
             DemoError::Ended { .. } => (ExitCode::Failed, "the log above says why; try again"),
+            DemoError::WithoutFault => (
+                ExitCode::Usage,
+                "leave --with-leader out, or choose --fault kill or hang",
+            ),
+            DemoError::Order(_) => (ExitCode::Failed, "the reason is above; try again"),
             DemoError::InVain { .. } | DemoError::Server { .. } => (
                 ExitCode::Failed,
                 "is the machine very busy? --stay leaves everything running to look at",

@@ -69,6 +69,8 @@ pub(crate) enum Fault {
     Kill,
     /// Its process is stopped, and goes on later: it keeps its port and its connections, and says nothing.
     Hang,
+    /// None: the voters are asked to move the service to a replica.
+    Switchover,
     /// The network falls apart around it: one replica and half of the writers still reach it, nobody else does.
     #[value(skip)]
     Isolate,
@@ -107,6 +109,7 @@ impl Fault {
         match self {
             Self::Kill => "killed (SIGKILL)",
             Self::Hang => "stopped (SIGSTOP)",
+            Self::Switchover => "is to hand over (switchover)",
             Self::Isolate => "cut off, with one replica and half of the writers",
         }
     }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::engines::Fleet;
 use super::error::DemoError;
-use super::options::DemoOptions;
+use super::options::{DemoOptions, Fault};
 use super::patience;
 use super::report::Report;
 use super::scene::{Aftermath, Scene, WHOLE_MAX};
@@ -31,6 +31,9 @@ pub(super) struct Play {
 impl Play {
     /// Starts everything, and waits until the voters guard each service with all its replicas.
     pub(super) async fn prepare(options: DemoOptions) -> Result<Self, DemoError> {
+        if options.with_leader && options.chosen_fault() == Fault::Switchover {
+            return Err(DemoError::WithoutFault);
+        }
         let plans = options.services();
         plans.iter().try_for_each(Fleet::require)?;
         output::note("starting a primary, two replicas and three voters");
@@ -68,16 +71,17 @@ impl Play {
         for (scene, opening) in self.scenes.iter().zip(openings) {
             afters.push(scene.strike(opening?)?);
         }
-        if let Some(leader) = leader {
+        let killed = leader.filter(|_| self.options.with_leader);
+        if let Some(leader) = killed {
             self.voters.kill(leader)?;
         }
         let watched = self.scenes.iter().zip(&mut afters);
-        join_all(watched.map(|(scene, after)| scene.watch(after))).await;
+        join_all(watched.map(|(scene, after)| scene.watch(after, &self.voters, leader))).await;
 
         let repaired = self.scenes.iter_mut().zip(&mut afters);
         join_all(repaired.map(|(scene, after)| scene.repair(after))).await;
-        if let Some(leader) = leader {
-            self.voters.start_one(leader)?;
+        if let Some(killed) = killed {
+            self.voters.start_one(killed)?;
         }
         output::note("everything is started again; waiting until all replicas count");
         let closed = self.scenes.iter().zip(&mut afters);
@@ -85,10 +89,12 @@ impl Play {
         Ok(self.reports(afters))
     }
 
-    /// The number of the leader, if it is to be killed.
+    /// The number of the leader, if it is to be killed or asked.
     async fn leader(&self) -> Result<Option<usize>, DemoError> {
-        if !self.options.with_leader {
-            return Ok(None);
+        match self.options.chosen_fault() {
+            Fault::Switchover => {}
+            Fault::Kill | Fault::Hang | Fault::Isolate if self.options.with_leader => {}
+            Fault::Kill | Fault::Hang | Fault::Isolate => return Ok(None),
         }
         patience::until("the voters agree on a leader", WHOLE_MAX, async || {
             let leader = self.voters.leader().await;

@@ -101,7 +101,7 @@ impl Scene {
         Ok(Opening { timeline, writers })
     }
 
-    /// Lets the fault happen.
+    /// Lets the fault happen. A switchover is ordered while it is watched, because its answer is its end.
     pub(super) fn strike(&self, opening: Opening) -> Result<Aftermath, DemoError> {
         let Opening { timeline, writers } = opening;
         let fault = timeline.begin(&format!("{} {}", self.primary, self.plan.fault.told()));
@@ -118,8 +118,19 @@ impl Scene {
     }
 
     /// Waits for the new primary, or, where the network fell apart, for the time to mend it.
-    pub(super) async fn watch(&self, after: &mut Aftermath) {
+    pub(super) async fn watch(
+        &self,
+        after: &mut Aftermath,
+        voters: &Voters,
+        leader: Option<usize>,
+    ) {
         match self.plan.fault {
+            Fault::Switchover => {
+                let ordered = voters.switch_over(leader.unwrap_or_default(), self.plan.name);
+                let (ordered, taken) = tokio::join!(ordered, self.first_write(after));
+                after.note_failure(taken);
+                after.note_failure(ordered);
+            }
             Fault::Isolate => tokio::time::sleep(self.plan.down_after + APART).await,
             Fault::Kill | Fault::Hang => {
                 let taken = self.first_write(after).await;
@@ -150,7 +161,7 @@ impl Scene {
         match self.plan.fault {
             // The other half of the writers finds out only now.
             Fault::Isolate => tokio::time::sleep(TRAIL).await,
-            Fault::Kill | Fault::Hang => {}
+            Fault::Kill | Fault::Hang | Fault::Switchover => {}
         }
         if let Some(writers) = after.writers.take() {
             writers.stop().await;

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -13,9 +14,10 @@ use sentinel_core::id::InstanceId;
 use super::engines::Fleet;
 use super::error::{DemoError, system};
 use super::leash::{Leash, Process};
-use super::site::{Files, Site};
-use crate::api::{ServiceJson, StatusJson};
+use super::site::{self, Files, Site};
+use crate::api::{ServiceJson, StatusJson, SwitchoverAskJson, SwitchoverJson};
 use crate::client::Client;
+use crate::settings::Secret;
 
 /// How many there are.
 const VOTERS: usize = 3;
@@ -26,6 +28,8 @@ pub(super) struct Voters {
     voters: Vec<Voter>,
     leash: Arc<Leash>,
     planted: Option<String>,
+    token: Secret,
+    token_file: PathBuf,
 }
 
 /// One of them, and its process unless it was killed.
@@ -59,10 +63,15 @@ impl Voters {
             }
         });
         let voters = voters.collect();
+        let token = site::random();
         let mut voters = Self {
             voters,
             leash: Arc::clone(site.leash()),
             planted,
+            token: Secret::new(token.as_str()),
+            token_file: site
+                .secret("admin.token", &token)
+                .map_err(system("the admin token cannot be written"))?,
         };
         for index in 0..voters.voters.len() {
             let voter = &voters.voters[index];
@@ -81,8 +90,13 @@ impl Voters {
         let voter = &self.voters[index];
         let mut text = format!(
             "[node]\ncluster = \"demo\"\nname = \"{}\"\ndata_dir = \"data\"\n\n\
-             [listen]\npeer = \"{}\"\nresp = \"{}\"\nhttp = \"{}\"\n\n[voters]\n",
-            voter.name, voter.peer, voter.resp, voter.http,
+             [listen]\npeer = \"{}\"\nresp = \"{}\"\nhttp = \"{}\"\n\n\
+             [security]\nadmin_token_file = \"{}\"\n\n[voters]\n",
+            voter.name,
+            voter.peer,
+            voter.resp,
+            voter.http,
+            self.token_file.display(),
         );
         for voter in &self.voters {
             writeln!(text, "{} = \"{}\"", voter.name, voter.peer)
@@ -169,6 +183,26 @@ impl Voters {
         };
         let leads = |voter: &Voter| voter.name == leader.as_str();
         self.voters.iter().position(leads)
+    }
+
+    /// Orders a voter, by its number, to make another instance primary, and waits for the end of that.
+    pub(super) async fn switch_over(
+        &self,
+        leader: usize,
+        service: &'static str,
+    ) -> Result<(), DemoError> {
+        let leader = self.voters[leader].http.clone();
+        let token = self.token.clone();
+        let path = format!("/v1/services/{service}/switchover");
+        let ordered = tokio::task::spawn_blocking(move || {
+            let body = SwitchoverAskJson::default();
+            Client::new(leader).post::<_, SwitchoverJson>(&path, &token, &body)
+        });
+        match ordered.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(DemoError::Order(error)),
+            Err(error) => Err(system("the order cannot be given")(error.into())),
+        }
     }
 
     async fn ask<T>(&self, path: String) -> Vec<T>

@@ -135,7 +135,7 @@ impl Servers {
                     processes::send(pid, Signal::STOP);
                 }
             }
-            Fault::Isolate => {}
+            Fault::Switchover | Fault::Isolate => {}
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Servers {
     /// Resumes what still hangs of it. To make it follow is its agent's business, and so is to start a killed one.
     pub(in crate::demo) fn repair(&self, primary: &InstanceId) {
         match self.plan.fault {
-            Fault::Kill | Fault::Isolate => {}
+            Fault::Kill | Fault::Switchover | Fault::Isolate => {}
             Fault::Hang => {
                 for pid in processes::of(&self.server(primary).data()) {
                     processes::send(pid, Signal::CONT);

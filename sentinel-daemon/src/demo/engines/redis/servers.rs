@@ -56,7 +56,7 @@ impl Servers {
         site: &mut Site,
     ) -> Result<Self, DemoError> {
         let wiring = match plan.fault {
-            Fault::Kill | Fault::Hang => Wiring::Direct,
+            Fault::Kill | Fault::Hang | Fault::Switchover => Wiring::Direct,
             Fault::Isolate => Wiring::Separable,
         };
         let plans = settings::servers(site, wiring).into_iter();
@@ -116,6 +116,7 @@ impl Servers {
         match self.plan.fault {
             Fault::Kill => self.signal(primary, Signal::KILL),
             Fault::Hang => self.signal(primary, Signal::STOP),
+            Fault::Switchover => Ok(()),
             Fault::Isolate => {
                 self.cable.send_replace(Cable::Cut);
                 Ok(())
@@ -131,6 +132,7 @@ impl Servers {
                 self.servers[index].start(&self.leash).await
             }
             Fault::Hang => self.signal(primary, Signal::CONT),
+            Fault::Switchover => Ok(()),
             Fault::Isolate => {
                 self.cable.send_replace(Cable::Whole);
                 Ok(())
@@ -154,10 +156,12 @@ impl Servers {
     ) -> Writer {
         let source = match self.plan.fault {
             Fault::Isolate if number % 2 == 1 => PrimarySource::Fixed(self.direct(primary).clone()),
-            Fault::Kill | Fault::Hang | Fault::Isolate => PrimarySource::Sentinels {
-                endpoints: endpoints.to_vec(),
-                credentials: None,
-            },
+            Fault::Kill | Fault::Hang | Fault::Switchover | Fault::Isolate => {
+                PrimarySource::Sentinels {
+                    endpoints: endpoints.to_vec(),
+                    credentials: None,
+                }
+            }
         };
         Writer::new(self.plan.name, source)
     }
