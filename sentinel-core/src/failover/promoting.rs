@@ -1,16 +1,17 @@
 //! Promoting: the target of this epoch is told, and observed as primary; or it cannot be, and a new
 //! epoch begins. Never another target in the same epoch (rule S10).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::action::ActionKind;
 use crate::failover::plan::Plan;
 use crate::failover::sight::Sight;
-use crate::id::Member;
+use crate::id::{Incarnation, InstanceId, Member};
 use crate::ledger::{Decision, QuorumConfig};
 use crate::observation::{Facts, Link, Role, WriteQuorum};
 use crate::planted::Bug;
-use crate::position::{Offset, Position};
+use crate::position::{Lineage, Offset, Position};
 use crate::time::Instant;
 
 /// Deadlines of an action after which a promotion that nobody could observe is given up.
@@ -37,6 +38,7 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &Member, position: &Position) -> P
             plan.decision = Some(Decision::Promoted {
                 position: now_at.clone(),
                 fork: left_chain_at(sight, &reading.facts),
+                namesakes: namesakes(sight, target, config, &now_at.lineage),
             });
             return plan;
         }
@@ -137,10 +139,38 @@ fn left_chain_at(sight: &Sight<'_>, facts: &Facts) -> Offset {
         .chain
         .last()
         .map_or(Offset(0), |last| last.start);
+    if sight.bugs.has(Bug::ForkFromFreeze) {
+        return foreseen;
+    }
     facts
         .fork
         .as_ref()
         .map_or(foreseen, |fork| fork.offset.min(foreseen))
+}
+
+/// An engine may give this branch the name of an earlier one: of a primary that was seen, but of which the target never
+/// heard. Whoever may have followed that one cannot be told from the followers of this one by any name. Only the members
+/// of the new write quorum, frozen in this epoch, are known to hold nothing beyond the beginning of this branch.
+fn namesakes(
+    sight: &Sight<'_>,
+    target: &Member,
+    config: &QuorumConfig,
+    lineage: &Lineage,
+) -> BTreeMap<InstanceId, Incarnation> {
+    let state = sight.state;
+    let mut earlier = state.chain.elements().iter();
+    if !earlier.any(|element| element.lineage.as_ref() == Some(lineage)) {
+        return BTreeMap::new();
+    }
+    let seen = |instance: &InstanceId| {
+        let reading = sight.watch(instance).and_then(|watch| watch.reading());
+        Some((instance.clone(), reading?.facts.incarnation.clone()))
+    };
+    let old = state.primary.iter();
+    let old = old.map(|old| (old.instance.clone(), old.incarnation.clone()));
+    let all = old.chain(state.instances.iter().filter_map(seen));
+    all.filter(|(i, _)| *i != target.instance && !config.members.contains_key(i))
+        .collect()
 }
 
 /// The planted bug: another frozen member is told in the same epoch.

@@ -7,7 +7,7 @@ use crate::action::ActionKind;
 use crate::failover::desk::is_frozen;
 use crate::failover::plan::Plan;
 use crate::failover::sight::{Sight, follows};
-use crate::id::Member;
+use crate::id::{InstanceId, Member};
 use crate::observation::{Facts, Link, Role};
 
 /// Makes every instance follow the primary; what a rogue primary has is saved first. At most
@@ -24,13 +24,11 @@ pub(super) fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
         let Some(facts) = sight.facts(instance) else {
             if sight.is_stopped(instance) && room > 0 {
                 room -= 1;
-                let text = format!("{instance} is stopped: a replica of {upstream} once more");
-                plan.because("start", text);
-                plan.order(sight, instance, ActionKind::Demote { primary: upstream });
+                start(sight, plan, instance, upstream);
             }
             continue;
         };
-        let barred = sight.is_barred(instance, facts);
+        let barred = sight.is_barred(instance, facts) || sight.is_namesake(facts);
         if sight.reading_of_stage(instance).is_none()
             || (follows(facts, &primary.instance) && !barred)
         {
@@ -80,6 +78,18 @@ pub(super) fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
         plan.because(code, text);
         plan.order(sight, instance, kind);
     }
+}
+
+/// A server that its agent says is stopped comes back as a replica; nothing is known of its history.
+fn start(sight: &Sight<'_>, plan: &mut Plan, instance: &InstanceId, upstream: InstanceId) {
+    let text = format!("{instance} is stopped: a replica of {upstream} once more");
+    plan.because("start", text);
+    let kind = if sight.may_be_barred(instance) {
+        ActionKind::Rebuild { primary: upstream }
+    } else {
+        ActionKind::Demote { primary: upstream }
+    };
+    plan.order(sight, instance, kind);
 }
 
 /// How many more instances may begin to copy the whole data set.

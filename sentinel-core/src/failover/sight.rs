@@ -117,6 +117,21 @@ impl<'a> Sight<'a> {
     pub fn is_barred(&self, instance: &InstanceId, facts: &Facts) -> bool {
         self.state.barred.get(instance) == Some(&facts.incarnation)
             && !self.desk.rebuilt.contains(instance)
+            && !self.bugs.has(Bug::RepointTold)
+    }
+
+    /// Whether an instance of which nothing more is known may have to be rebuilt.
+    pub fn may_be_barred(&self, instance: &InstanceId) -> bool {
+        self.state.barred.contains_key(instance) && !self.bugs.has(Bug::RepointTold)
+    }
+
+    /// Whether these are a primary's that goes on with the newest history of the chain, and is not the authorised one:
+    /// what it has beyond the beginning of that history is its own (rule S12).
+    pub fn is_namesake(&self, facts: &Facts) -> bool {
+        let newest = |position: &Position| self.state.chain.ends_with(&position.lineage);
+        facts.role == Role::Primary
+            && facts.position.as_ref().is_some_and(newest)
+            && !self.bugs.has(Bug::RepointTold)
     }
 
     /// Whether the agent on its host says that the server does not run.

@@ -129,7 +129,11 @@ impl ServiceState {
                 start,
                 members,
             } => self.begin_promoting(target, position, *start, members),
-            Decision::Promoted { position, fork } => self.promoted(position, *fork),
+            Decision::Promoted {
+                position,
+                fork,
+                namesakes,
+            } => self.promoted(position, *fork, namesakes),
             Decision::Complete => self.complete(),
             Decision::Change { members, k, change } => self.begin_change(members, *k, change),
             Decision::FinishChange => {
@@ -211,10 +215,12 @@ impl ServiceState {
         &mut self,
         position: &Position,
         fork: Offset,
+        namesakes: &BTreeMap<InstanceId, Incarnation>,
     ) -> Result<Vec<EventKind>, &'static str> {
         let Stage::Promoting { target, .. } = self.stage.clone() else {
             return Err("nobody is being promoted");
         };
+        self.barred.extend(namesakes.clone());
         self.chain.name_last(position.lineage.clone(), fork);
         // Whatever was acknowledged is whole on the target, so it lies before the fork.
         self.floor = self.floor.min(fork);
@@ -516,6 +522,7 @@ mod tests {
         ledger.decide(Decision::Promoted {
             position: at("b", 40),
             fork: Offset(40),
+            namesakes: BTreeMap::new(),
         });
         let answer = ledger.service().answer.clone().unwrap();
         assert_eq!((answer.primary, answer.epoch), (instance(2), Epoch(2)));

@@ -213,6 +213,8 @@ pub enum Decision {
         position: Position,
         /// Where that lineage left the chain: where the target was frozen, or before it.
         fork: Offset,
+        /// Instances that may hold an earlier history of the same name, as last seen: barred from now on (rule S12).
+        namesakes: BTreeMap<InstanceId, Incarnation>,
     },
     /// The failover is complete.
     Complete,

@@ -294,3 +294,32 @@ fn stubborn_target_lost(torn: u64) -> World {
     world.server(2).lagging = false;
     world
 }
+
+/// Rule S12, found by seed 3 of a simulated sibling: the target is seen as primary and committed, and lost before anybody
+/// follows it; its sibling is promoted at the same point and gives its history the same name. What the first one wrote in
+/// the meantime is nobody else's, although by its name it lies on the chain.
+#[test]
+fn a_seen_primary_whose_sibling_took_the_same_name_is_rebuilt() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.numbered = true;
+    for n in 0..3 {
+        world.server(n).stubborn = true;
+    }
+    world.server(2).lagging = true;
+    world.server(0).alive = false;
+    world.until("seen", |world| world.state().stage == Stage::Repointing);
+    world.server(1).hung = true;
+    world.until("the sibling", |world| {
+        let answer = world.state().answer;
+        answer.is_some_and(|answer| answer.primary == instance(2))
+    });
+    let state = world.state();
+    assert!(state.barred.contains_key(&instance(1)), "{state:?}");
+    let server = world.server(1);
+    (server.hung, server.offset) = (false, server.offset + 5);
+    server.orders.clear();
+    world.run(LONG);
+    let orders = world.server(1).orders.clone();
+    assert_eq!(orders.first(), Some(&"rebuild"), "{orders:?}");
+}

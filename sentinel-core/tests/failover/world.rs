@@ -66,6 +66,8 @@ pub(crate) struct World {
     pub(crate) aliases: BTreeMap<InstanceId, InstanceId>,
     sequence: u64,
     lineages: u32,
+    /// A promotion takes the next number that the server itself knows of.
+    pub(crate) numbered: bool,
 }
 
 pub(crate) const SERVICE: &str = "orders";
@@ -152,6 +154,7 @@ impl World {
             aliases: BTreeMap::new(),
             sequence: 0,
             lineages: 1,
+            numbered: false,
         }
     }
 
@@ -470,7 +473,8 @@ impl World {
             return Outcome::Unknown("no answer".into());
         }
         self.lineages += 1;
-        let fresh = self.lineages;
+        let numbered = self.numbered.then(|| self.servers[&real].lineage + 1);
+        let fresh = numbered.unwrap_or(self.lineages);
         let server = self.servers.get_mut(&real).unwrap();
         server.orders.push(action.kind.word());
         match &action.kind {
