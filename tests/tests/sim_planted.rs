@@ -14,9 +14,14 @@ use sentinel_tests::sim::script::{
     Scenario, found_frozen, frozen_replica_restarted, holder_excluded, holder_restarted_and_chosen,
     holder_restarted_without_its_tail, member_restarted_during_a_change,
     old_primary_back_without_data, order_arrives_late, order_arrives_late_at_an_agent, play,
-    primary_back_while_freezing, target_lost_before_it_was_followed, target_lost_while_alone,
+    play_on_postgres, primary_back_while_freezing, target_lost_before_it_was_followed,
+    target_lost_while_alone,
 };
-use sentinel_tests::sim::settings::Settings;
+use sentinel_tests::sim::script_postgres::{
+    holder_replays_slowly, siblings_promoted_at_one_point, standby_beyond_the_fork,
+    target_lost_right_after_its_promotion, torn_record_outlives_its_promotion,
+};
+use sentinel_tests::sim::settings::{Settings, Shape};
 
 /// Seeds within which a bug must be found.
 const SEEDS: u64 = 150;
@@ -28,8 +33,11 @@ const SPEAK: [u8; 9] = [1, 2, 3, 4, 5, 6, 7, 10, 11];
 const PROGRESS: u8 = 8;
 
 /// A rule left out, what brings it into play, and what may notice.
+#[derive(Clone, Copy)]
 struct Planted {
     bug: Bug,
+    /// Whose semantics the servers have.
+    shape: Shape,
     /// Drawn faults where there is none.
     scenario: Option<Scenario>,
     /// Numbers of the invariants that stand for the rule; what another one says does not count.
@@ -37,17 +45,32 @@ struct Planted {
 }
 
 const fn drawn(bug: Bug, by: &'static [u8]) -> Planted {
-    let scenario = None;
-    Planted { bug, scenario, by }
+    Planted {
+        bug,
+        shape: Shape::Redis,
+        scenario: None,
+        by,
+    }
 }
 
 const fn directed(bug: Bug, scenario: Scenario, by: &'static [u8]) -> Planted {
-    let scenario = Some(scenario);
-    Planted { bug, scenario, by }
+    Planted {
+        bug,
+        shape: Shape::Redis,
+        scenario: Some(scenario),
+        by,
+    }
+}
+
+const fn on_postgres(planted: Planted) -> Planted {
+    Planted {
+        shape: Shape::Postgres,
+        ..planted
+    }
 }
 
 /// A rule of safety is noticed by an invariant of safety; only the rules L1 to L3 are about progress.
-const PLANTED: [Planted; 21] = [
+const PLANTED: [Planted; 29] = [
     // No seed has come from it to a lost write: what speaks is that a member of another life is a target.
     drawn(Bug::OffsetOnly, &[4, 11]),
     directed(Bug::NoFloor, target_lost_before_it_was_followed, &[4]),
@@ -82,6 +105,34 @@ const PLANTED: [Planted; 21] = [
     drawn(Bug::ActWithoutQuorum, &[3]),
     directed(Bug::AcceptLowerToken, order_arrives_late_at_an_agent, &[6]),
     directed(Bug::FreezeNotPersisted, frozen_replica_restarted, &[7]),
+    on_postgres(directed(
+        Bug::QuorumAfterPromote,
+        target_lost_right_after_its_promotion,
+        &[4],
+    )),
+    on_postgres(directed(
+        Bug::UnderstatedPosition,
+        holder_replays_slowly,
+        &[4],
+    )),
+    on_postgres(directed(
+        Bug::RepointTold,
+        siblings_promoted_at_one_point,
+        &[11],
+    )),
+    on_postgres(directed(
+        Bug::RepointUnchecked,
+        standby_beyond_the_fork,
+        &[11],
+    )),
+    on_postgres(directed(
+        Bug::ForkFromFreeze,
+        torn_record_outlives_its_promotion,
+        &[4],
+    )),
+    on_postgres(drawn(Bug::SkipSeal, &[5])),
+    on_postgres(drawn(Bug::VetoLowersBar, &[4])),
+    on_postgres(drawn(Bug::RetargetSameEpoch, &[1])),
 ];
 
 /// The number that an invariant's name begins with.
@@ -94,9 +145,13 @@ fn number(violation: &Violation) -> Option<u8> {
 fn hunt(planted: &Planted, seeds: u64) -> (Option<(u64, Violation)>, u64) {
     let mut others = 0;
     for seed in 1..=seeds {
-        let report = match planted.scenario {
-            Some(scenario) => play(scenario, vec![planted.bug], seed),
-            None => run(Settings::hunting(planted.bug, seed)),
+        let report = match (planted.scenario, planted.shape) {
+            (Some(scenario), Shape::Redis) => play(scenario, vec![planted.bug], seed),
+            (Some(scenario), Shape::Postgres) => {
+                play_on_postgres(scenario, vec![planted.bug], seed)
+            }
+            (None, Shape::Redis) => run(Settings::hunting(planted.bug, seed)),
+            (None, Shape::Postgres) => run(Settings::hunting(planted.bug, seed).postgres()),
         };
         let Some(violation) = report.violation else {
             continue;
@@ -112,10 +167,16 @@ fn hunt(planted: &Planted, seeds: u64) -> (Option<(u64, Violation)>, u64) {
 /// With every rule in place the directed scenarios violate nothing: else they would show nothing.
 #[test]
 fn the_scenarios_are_survived_with_every_rule_in_place() {
-    for Planted { bug, scenario, .. } in PLANTED {
-        let Some(scenario) = scenario else { continue };
+    for planted in PLANTED {
+        let Planted { bug, shape, .. } = planted;
+        let Some(scenario) = planted.scenario else {
+            continue;
+        };
         for seed in 1..=5 {
-            let report = play(scenario, Vec::new(), seed);
+            let report = match shape {
+                Shape::Redis => play(scenario, Vec::new(), seed),
+                Shape::Postgres => play_on_postgres(scenario, Vec::new(), seed),
+            };
             assert_eq!(
                 report.violation,
                 None,

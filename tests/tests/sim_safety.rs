@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sentinel_tests::sim::history::Totals;
 use sentinel_tests::sim::run::{Report, run};
-use sentinel_tests::sim::settings::Settings;
+use sentinel_tests::sim::settings::{Kind, Settings, Shape};
 use sentinel_tests::sim::trace::Text;
 
 /// Seeds of a usual run.
@@ -31,7 +31,7 @@ fn drawn(seed: u64) -> Settings {
     let postgres = match std::env::var("SIM_SHAPE").as_deref() {
         Ok("redis") => false,
         Ok("postgres") => true,
-        Ok(_) | Err(_) => false,
+        Ok(_) | Err(_) => seed % 2 == 1,
     };
     if postgres {
         settings.postgres()
@@ -74,6 +74,31 @@ fn nothing_is_violated_and_enough_happens() {
     assert!(totals.promotions > seeds / 4, "too quiet: {totals:?}");
     assert!(totals.acknowledged > seeds * 100, "too quiet: {totals:?}");
     assert!(totals.faults > seeds, "too quiet: {totals:?}");
+}
+
+/// With an operator and no fault, switchovers come to their end and lose nothing, also of what nobody was told.
+#[test]
+fn switchovers_alone_lose_nothing() {
+    let mut totals = Totals::default();
+    let mut failures = Vec::new();
+    for seed in 1..=12 {
+        let mut settings = Settings::quiet(seed);
+        settings.kinds = vec![Kind::Switchover];
+        settings.fault_every_ms = (2_000, 8_000);
+        if seed % 2 == 1 {
+            settings.shape = Shape::Postgres;
+            settings.agents = 3;
+        }
+        let report = run(settings);
+        failures.extend(failed(seed, &report));
+        let ended = report.totals.switchovers - report.totals.called_off;
+        if report.totals.promotions + 1 < ended || report.totals.promotions < 3 {
+            failures.push(format!("seed {seed}: {:?}", report.totals));
+        }
+        totals.add(&report.totals);
+    }
+    println!("{totals:?}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Everything that decides a run is in its seed: not time, not memory, not the order of a map.

@@ -143,6 +143,7 @@ impl World {
                 looks,
             } => self.on_stopping(instance, starts, looks),
             PostgresEvent::Job { instance, number } => self.on_job(instance, number),
+            PostgresEvent::QuorumAfter { instance } => self.on_quorum_after(instance),
             PostgresEvent::Hand => self.on_hand(),
         }
     }
@@ -474,6 +475,14 @@ impl World {
         if self.instances[i].process != Process::Dead || self.hosts[i].job.is_some() {
             return false;
         }
+        let answer = self.agent_of(i).and_then(|n| {
+            let view = self.nodes[n].view.as_ref()?;
+            view.services.get(&service_name())?.primary.clone()
+        });
+        let deposed = answer.is_some_and(|primary| primary != self.addresses[i]);
+        if deposed && self.instances[i].saved.duty == Duty::Primary {
+            return true;
+        }
         self.hosts[i].paused = None;
         self.start_server(i);
         false
@@ -491,7 +500,11 @@ impl World {
         let Some((primary, barred)) = self.service().and_then(|service| {
             let steady = service.stage == Stage::Steady;
             let primary = service.primary.as_ref().filter(|_| steady)?;
-            Some((self.index_of(&primary.instance)?, Vec::<usize>::new()))
+            let barred = service.barred.keys().filter_map(|i| self.index_of(i));
+            Some((
+                self.index_of(&primary.instance)?,
+                barred.collect::<Vec<_>>(),
+            ))
         }) else {
             return;
         };

@@ -28,6 +28,9 @@ pub struct Waiter {
 /// How long a server waits for replicas before it answers with a shortfall.
 const WAIT_MILLIS: u64 = 400;
 
+/// How soon a server that holds writes back looks at one again.
+const PAUSE_PACE: Duration = Duration::from_millis(5);
+
 /// How often a record is sent in two pieces, and how far apart they are.
 const TORN_PERCENT: u64 = 10;
 const TORN_MILLIS_MAX: u64 = 40;
@@ -45,6 +48,18 @@ impl World {
     }
 
     fn write_and_wait(&mut self, connection: GuardConnection, instance: usize, value: u64) {
+        let paused_until = self.instances[instance].paused_until;
+        if self.now() < paused_until {
+            let GuardConnection { guard, number } = connection;
+            let event = GuardEvent::Write {
+                guard,
+                number,
+                instance,
+                value,
+            };
+            self.schedule.after(PAUSE_PACE, Event::Guard(event));
+            return;
+        }
         let server = &mut self.instances[instance];
         let streaming = server.downstream.values().filter(|d| d.streaming).count();
         let wanted = server.quorum.as_ref().map_or(0, |quorum| quorum.k as usize);

@@ -164,6 +164,8 @@ pub enum PostgresEvent {
     },
     /// On the server's host: a rewind or a copy is over.
     Job { instance: usize, number: u64 },
+    /// At the server: a write quorum that was kept back comes into force.
+    QuorumAfter { instance: usize },
     /// A person comes by.
     Hand,
 }
@@ -319,9 +321,9 @@ impl PostgresEvent {
             Self::Act { node, .. } | Self::Acted { node, .. } | Self::Note { node, .. } => {
                 Some(Place::Node(*node))
             }
-            Self::Promoted { instance, .. } | Self::Stopping { instance, .. } => {
-                Some(Place::Instance(*instance))
-            }
+            Self::Promoted { instance, .. }
+            | Self::Stopping { instance, .. }
+            | Self::QuorumAfter { instance } => Some(Place::Instance(*instance)),
             Self::AnswerDue { .. } | Self::Job { .. } | Self::Hand => None,
         }
     }
@@ -338,6 +340,7 @@ impl PostgresEvent {
             } => [55, *instance as u64, u64::from(*looks)],
             Self::Job { instance, number } => [56, *instance as u64, *number],
             Self::Hand => [57, 0, 0],
+            Self::QuorumAfter { instance } => [58, *instance as u64, 0],
         }
     }
 }

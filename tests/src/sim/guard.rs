@@ -55,6 +55,18 @@ enum Line {
 /// After so long a guard gives a connection or a write up.
 const PATIENCE_MILLIS: u64 = 1_000;
 
+/// How often a client of PostgreSQL asks no node for the primary.
+const DIRECT_PERCENT: u64 = 30;
+
+/// What a guard takes for the write quorum of a server that has none.
+fn nobody() -> WriteQuorum {
+    WriteQuorum {
+        version: Default::default(),
+        k: 0,
+        members: Default::default(),
+    }
+}
+
 impl World {
     pub(super) fn on_guard(&mut self, event: GuardEvent) {
         match event {
@@ -126,6 +138,11 @@ impl World {
 
     /// Any node is asked, and a stale one may answer.
     fn look_for_primary(&mut self, guard: usize) {
+        // A client of PostgreSQL may know all addresses and take whoever calls itself primary.
+        if self.is_postgres() && self.chance.percent(DIRECT_PERCENT) {
+            let instance = self.chance.index(self.instances.len());
+            return self.connect(guard, instance);
+        }
         let n = self.chance.index(self.nodes.len());
         let reachable = self.network.open_both(Place::Guard(guard), Place::Node(n));
         if !reachable || !self.nodes[n].is_running() {
@@ -139,6 +156,10 @@ impl World {
         let Some(instance) = answer.and_then(|primary| self.index_of(&primary)) else {
             return;
         };
+        self.connect(guard, instance);
+    }
+
+    pub(super) fn connect(&mut self, guard: usize, instance: usize) {
         let number = self.number();
         self.guards[guard].number = number;
         self.guards[guard].line = Line::Opening {
@@ -176,9 +197,11 @@ impl World {
     fn on_guard_open(&mut self, guard: usize, number: u64, instance: usize) {
         let stopping = self.instances[instance].postgres.stopping;
         let ready = self.is_ready(instance) && !stopping;
+        // Before the first write quorum is in force nobody relies on PostgreSQL; later it may be missing only by a fault.
+        let formed = self.is_postgres() && !self.acknowledged.is_empty();
         let server = &mut self.instances[instance];
         let quorum = match server.duty {
-            Duty::Primary if ready => server.quorum.clone(),
+            Duty::Primary if ready => server.quorum.clone().or_else(|| formed.then(nobody)),
             Duty::Primary | Duty::Follow(_) | Duty::Frozen => None,
         };
         let promise = quorum.map(|quorum| {
@@ -303,7 +326,7 @@ impl World {
     }
 
     /// The guard closes its connection; a write under way is unknown to it.
-    fn give_up(&mut self, guard: usize) {
+    pub(super) fn give_up(&mut self, guard: usize) {
         let number = self.guards[guard].number;
         let line = std::mem::take(&mut self.guards[guard].line);
         match line {

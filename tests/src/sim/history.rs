@@ -50,6 +50,10 @@ pub struct Totals {
     pub full_syncs: u64,
     /// Rewinds and copies begun.
     pub rewinds: u64,
+    /// Switchovers begun.
+    pub switchovers: u64,
+    /// Switchovers called off.
+    pub called_off: u64,
 }
 
 impl Totals {
@@ -67,5 +71,7 @@ impl Totals {
         self.memory_losses += other.memory_losses;
         self.full_syncs += other.full_syncs;
         self.rewinds += other.rewinds;
+        self.switchovers += other.switchovers;
+        self.called_off += other.called_off;
     }
 }

@@ -11,6 +11,7 @@ use sentinel_core::observation::{
     Facts, Link, Persistable, ReplicaLink, RestartGuard, Role, Upstream, WriteQuorum, Writes,
 };
 use sentinel_core::position::{Lineage, Offset, Position};
+use sentinel_core::time::Instant;
 
 use super::postgres::{Postgres, last_byte};
 use super::settings::Shape;
@@ -121,6 +122,8 @@ pub struct Instance {
     pub quorum: Option<WriteQuorum>,
     /// Its priority for promotion.
     pub priority: u32,
+    /// Until when it holds writes back, for a switchover; Redis's shape only.
+    pub paused_until: Instant,
     /// How long it delays a full sync, in milliseconds.
     pub sync_delay_ms: u64,
     /// Highest token executed, as an agent would keep it durably.
@@ -165,6 +168,7 @@ impl Instance {
             guards: BTreeSet::new(),
             quorum: None,
             priority: 100,
+            paused_until: Instant::ORIGIN,
             sync_delay_ms,
             token: Token::default(),
             postgres: Postgres::default(),
@@ -245,6 +249,7 @@ impl Instance {
         self.feed = Feed::Broken;
         self.link += 1;
         self.postgres.promoting = None;
+        self.paused_until = Instant::ORIGIN;
     }
 
     /// The process starts again with the oldest so many writes.

@@ -23,6 +23,7 @@ pub mod replication;
 pub mod run;
 pub mod schedule;
 pub mod script;
+pub mod script_postgres;
 pub mod settings;
 pub mod sql_orders;
 pub mod standby;

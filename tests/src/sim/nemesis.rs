@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use sentinel_core::sentinel::{Ask, Input};
 use sentinel_core::time::Instant;
 
 use super::budget::CALM;
@@ -141,6 +142,7 @@ impl World {
             }
             Kind::Flapping => self.flap(),
             Kind::Weather => self.worsen_weather(),
+            Kind::Switchover => self.ask_for_switchover(),
             Kind::SlowReplay => {
                 let i = self.drawn_instance();
                 if self.is_postgres() && self.is_standby(i) {
@@ -154,6 +156,21 @@ impl World {
                 self.instances[i].backlog_start = self.instances[i].offset();
             }
         }
+    }
+
+    /// An operator asks whoever leads, at times for somebody who cannot be had.
+    fn ask_for_switchover(&mut self) {
+        let leads = |node: &super::node::Node| node.is_leader() && node.is_running();
+        let Some(n) = self.nodes.iter().position(leads) else {
+            return;
+        };
+        let named = self.nemesis.chance.percent(50);
+        let i = self.nemesis.chance.index(self.instances.len());
+        let to = named.then(|| self.addresses[i].clone());
+        let service = super::settings::service_name();
+        let id = self.number();
+        let ask = Ask::Switchover { service, to };
+        self.feed(n, Input::Ask { id, ask });
     }
 
     fn worsen_weather(&mut self) {

@@ -33,11 +33,11 @@ impl World {
                 position,
                 quorum,
             } => self.promote(i, expect, position, quorum),
-            // Nobody orders these of a server that the simulator has no switchover for.
-            ActionKind::Pause { .. }
-            | ActionKind::Resume
-            | ActionKind::RefuseWrites
-            | ActionKind::AcceptWrites => Err("not simulated".to_owned()),
+            ActionKind::Pause { limit } => self.hold_writes(i, *limit),
+            ActionKind::Resume => self.hold_writes(i, Duration::ZERO),
+            ActionKind::RefuseWrites | ActionKind::AcceptWrites => {
+                Err("refuses writes by itself".to_owned())
+            }
         };
         let done = result.as_ref().err().map_or("executes", String::as_str);
         self.trace_order(i, action, done);
@@ -75,6 +75,16 @@ impl World {
         }
         self.instances[i].quorum = Some(quorum.clone());
         self.cut_guards(i);
+        Ok(())
+    }
+
+    fn hold_writes(&mut self, i: usize, limit: Duration) -> Result<(), String> {
+        let until = self.now() + limit;
+        let instance = &mut self.instances[i];
+        if instance.duty != Duty::Primary {
+            return Err("not a primary".to_owned());
+        }
+        instance.paused_until = until;
         Ok(())
     }
 

@@ -228,6 +228,8 @@ impl World {
             match entry.decision.as_str() {
                 word if word == Decision::Abort.word() => self.totals.aborts += 1,
                 "admit" | "exclude" | "adjust" => self.totals.changes += 1,
+                "switch" => self.totals.switchovers += 1,
+                "call_off" => self.totals.called_off += 1,
                 "readmit" => self.totals.readmissions += 1,
                 _other_word => {}
             }

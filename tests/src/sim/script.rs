@@ -14,7 +14,7 @@ use super::instance::Duty;
 use super::network::Place;
 use super::node::Node;
 use super::run::{Report, finish};
-use super::settings::{Fencing, Settings};
+use super::settings::{Fencing, Settings, Shape};
 use super::trace::Text;
 use super::world::World;
 
@@ -26,7 +26,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Plays a scenario with these rules left out, then mends everything and demands the usual.
 pub fn play(scenario: Scenario, bugs: Vec<Bug>, seed: u64) -> Report {
-    let mut settings = Settings::quiet(seed);
+    play_on(Settings::quiet(seed), scenario, bugs)
+}
+
+/// Plays a scenario on servers of PostgreSQL's shape, each with its agent.
+pub fn play_on_postgres(scenario: Scenario, bugs: Vec<Bug>, seed: u64) -> Report {
+    let settings = Settings {
+        shape: Shape::Postgres,
+        instances: 4,
+        agents: 3,
+        ..Settings::quiet(seed)
+    };
+    play_on(settings, scenario, bugs)
+}
+
+fn play_on(mut settings: Settings, scenario: Scenario, bugs: Vec<Bug>) -> Report {
     settings.bugs = bugs;
     settings.text = Text::On;
     let mut world = World::new(settings);
@@ -208,7 +222,7 @@ impl World {
     }
 
     /// Lets time pass until a condition holds; a scenario whose point is never reached shows nothing.
-    fn until(&mut self, holds: impl Fn(&Self) -> bool) {
+    pub(super) fn until(&mut self, holds: impl Fn(&Self) -> bool) {
         let limit = self.now() + PATIENCE;
         let reached = self.run_while(limit, |world| !holds(world));
         if !reached {
@@ -221,7 +235,7 @@ impl World {
         self.service().map(|service| &service.stage)
     }
 
-    fn promotes(&self, index: usize) -> bool {
+    pub(super) fn promotes(&self, index: usize) -> bool {
         match self.stage() {
             Some(Stage::Promoting { target, .. }) => target.instance == self.addresses[index],
             Some(
@@ -235,20 +249,20 @@ impl World {
         }
     }
 
-    fn cut_replication(&mut self, one: usize, other: usize) {
+    pub(super) fn cut_replication(&mut self, one: usize, other: usize) {
         self.network
             .cut_both(Place::Instance(one), Place::Instance(other));
     }
 
     /// No node reaches this server.
-    fn cut_control(&mut self, instance: usize) {
+    pub(super) fn cut_control(&mut self, instance: usize) {
         for n in 0..self.nodes.len() {
             self.network
                 .cut_both(Place::Node(n), Place::Instance(instance));
         }
     }
 
-    fn mend_control(&mut self, instance: usize) {
+    pub(super) fn mend_control(&mut self, instance: usize) {
         for n in 0..self.nodes.len() {
             let (node, server) = (Place::Node(n), Place::Instance(instance));
             self.network.mend(node, server);

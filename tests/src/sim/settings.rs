@@ -59,10 +59,15 @@ pub enum Kind {
     Backlog,
     /// A standby's replay falls behind what it receives, so that its promotion is slow.
     SlowReplay,
+    /// No fault: an operator asks for a switchover.
+    Switchover,
 }
 
 /// Kinds that only PostgreSQL's shape knows.
 pub const POSTGRES_KINDS: [Kind; 1] = [Kind::SlowReplay];
+
+/// How often a run has an operator, in percent.
+const OPERATOR_PERCENT: u64 = 50;
 
 /// All kinds that every shape knows.
 pub const KINDS: [Kind; 11] = [
@@ -163,7 +168,17 @@ impl Settings {
         settings.kinds = KINDS.into_iter().filter(|_| chance.percent(60)).collect();
         let shortest = 500 + chance.below(3_000);
         settings.fault_every_ms = (shortest, shortest * 3);
-        settings
+        settings.with_operator()
+    }
+
+    /// Half of the seeds have an operator who asks for switchovers.
+    fn with_operator(mut self) -> Self {
+        // Chance of its own, as for the shape.
+        let mut chance = Chance::new(self.seed ^ 0x00b5_e77e);
+        if chance.percent(OPERATOR_PERCENT) {
+            self.kinds.push(Kind::Switchover);
+        }
+        self
     }
 
     /// As the seed has it, with servers of PostgreSQL's shape.
@@ -190,6 +205,7 @@ impl Settings {
     pub fn stormy(seed: u64) -> Self {
         let mut settings = Self::drawn(seed);
         settings.kinds = KINDS.to_vec();
+        settings = settings.with_operator();
         settings.fault_every_ms = (300, 2_000);
         settings.trouble = Duration::from_secs(40);
         settings
@@ -199,6 +215,7 @@ impl Settings {
     pub fn hunting(bug: Bug, seed: u64) -> Self {
         let mut settings = Self::stormy(seed);
         settings.bugs = vec![bug];
+        settings.kinds.retain(|kind| *kind != Kind::Switchover);
         settings.fencing = if bug == Bug::AcceptLowerToken {
             Fencing::Tokens
         } else {

@@ -267,5 +267,5 @@ impl World {
 
 /// The outcome of an order that was begun and goes on.
 pub(super) fn goes_on(text: &str) -> Outcome {
-    Outcome::Unknown(text.to_owned())
+    Outcome::UnderWay(text.to_owned())
 }

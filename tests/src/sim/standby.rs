@@ -27,6 +27,9 @@ const REPLAY_BYTES_MAX: u64 = 300;
 /// From the end of replay to the first write of a promoted server, in milliseconds.
 const PROMOTION_MILLIS: (u64, u64) = (5, 60);
 
+/// How late a write quorum is that comes after the promotion.
+const QUORUM_LATE: Duration = Duration::from_millis(300);
+
 /// Time between two attempts to stream, in milliseconds.
 const RETRY_MILLIS: (u64, u64) = (100, 1_000);
 
@@ -175,13 +178,22 @@ impl World {
                 self.addresses[i], self.instances[i].lineage, self.instances[i].parent
             )
         });
-        let quorum = self.instances[i].postgres.quorum_after.take();
-        if let Some(quorum) = quorum {
-            self.instances[i].quorum = Some(quorum);
-        }
         self.instances[i].saved.quorum = self.instances[i].quorum.clone();
+        if self.instances[i].postgres.quorum_after.is_some() {
+            let event = PostgresEvent::QuorumAfter { instance: i };
+            self.schedule.after(QUORUM_LATE, Event::Postgres(event));
+        }
         let facts = self.read_facts(i);
         self.resolve(i, &Outcome::Done(facts));
+    }
+
+    /// The planted bug: the write quorum comes into force only now.
+    pub(super) fn on_quorum_after(&mut self, i: usize) {
+        let instance = &mut self.instances[i];
+        if let Some(quorum) = instance.postgres.quorum_after.take() {
+            instance.quorum = Some(quorum.clone());
+            instance.saved.quorum = Some(quorum);
+        }
     }
 
     /// A standby's replay falls behind for so long.

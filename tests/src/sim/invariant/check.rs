@@ -14,8 +14,8 @@ use sentinel_core::time::Instant;
 
 use super::{
     authority::OneAuthority, durability::NothingLost, eligibility::Eligible, epochs::EpochsRise,
-    frozen::FrozenIsFrozen, majority::MajorityDecides, memory::NothingForgotten, seal::Sealed,
-    tokens::TokensRise,
+    frozen::FrozenIsFrozen, histories::HistoriesApart, majority::MajorityDecides,
+    memory::NothingForgotten, seal::Sealed, switchover::SwitchedWhole, tokens::TokensRise,
 };
 use crate::sim::history::Write;
 use crate::sim::instance::Duty;
@@ -126,6 +126,8 @@ impl Invariants {
                 Box::new(FrozenIsFrozen::default()),
                 Box::new(NothingForgotten::default()),
                 Box::new(Eligible::default()),
+                Box::new(HistoriesApart::default()),
+                Box::new(SwitchedWhole::default()),
             ],
         }
     }

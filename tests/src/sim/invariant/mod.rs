@@ -6,9 +6,11 @@ mod durability;
 mod eligibility;
 mod epochs;
 mod frozen;
+mod histories;
 mod majority;
 mod memory;
 mod seal;
+mod switchover;
 mod tokens;
 
 pub use check::{Happening, Invariant, Invariants, Violation, Was};
