@@ -16,7 +16,7 @@ use crate::history::{History, Timeline};
 use crate::lsn::Lsn;
 
 /// Size of a page of the log. A server built with another one is not known to this rule.
-const PAGE: u64 = 8192;
+pub(crate) const PAGE: u64 = 8192;
 
 /// A standby before it is pointed elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -126,10 +126,9 @@ impl Broken {
     }
 }
 
-/// Nothing is flushed to the disk, for speed: processes are killed here, not the machine. Its own records come seldom.
+/// The server's own records come seldom.
 fn options() -> Options {
     Options::default()
-        .line("fsync = off")
         .line("autovacuum = off")
         .line("checkpoint_timeout = '1h'")
         .line("max_wal_size = '256MB'")
@@ -138,17 +137,12 @@ fn options() -> Options {
 
 /// By a reload, as the coordinator does without an agent.
 pub(crate) fn point_at(standby: &PostgresServer, port: u16) {
-    point_at_next_start(standby, port);
-    standby.execute("SELECT pg_reload_conf()");
-}
-
-/// The setting alone, for a server that is about to be stopped.
-pub(crate) fn point_at_next_start(standby: &PostgresServer, port: u16) {
     let user = Role::Sentinel.name();
     let name = standby.instance();
     standby.execute(&format!(
         "ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port={port} user={user} application_name={name}'"
     ));
+    standby.execute("SELECT pg_reload_conf()");
 }
 
 /// Writes until the next record begins where the place wants it; gives the end of that segment, or `None` when a record

@@ -3,14 +3,19 @@
 
 use std::fs;
 
+use sentinel_core::action::ActionKind;
 use sentinel_core::position::Offset;
-use sentinel_tests::postgres_server::{PostgresServer, Role, StopMode};
+use sentinel_tests::postgres_server::{PostgresServer, Role};
 use sentinel_tests::wait;
 
-use crate::broken::{Broken, SEGMENT, point_at, point_at_next_start, text};
+use crate::broken::{Broken, SEGMENT, point_at, text};
+use crate::minded::Minded;
 
 /// What it says again and again while the promoted server has not left the fork's segment.
 const LATENT: &str = "is ahead of the WAL flush position";
+
+/// Of the promotion.
+const EPOCH: u64 = 2;
 
 /// Of a standby that was pointed by a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +76,13 @@ pub(crate) fn first_look(broken: &Broken) -> FirstLook {
     })
 }
 
-/// The agent's procedure: stopped, its log from the fork's segment on moved aside, started. It is not pointed at the
-/// promoted server before it is stopped: it may end by itself in between.
-pub(crate) fn bring_over(broken: &mut Broken) {
-    point_at_next_start(&broken.handled, broken.promoted.port());
-    broken.handled.stop(StopMode::Fast);
-    move_aside(&broken.handled, broken.fork);
-    broken.handled.start();
+/// Gives a standby an agent, which is ordered to let it follow the promoted server.
+pub(crate) fn bring_over(standby: &PostgresServer, promoted: &PostgresServer) -> Minded {
+    let agent = Minded::of(standby);
+    let primary = promoted.instance();
+    agent.committed(&primary, EPOCH);
+    agent.order_until_done(&ActionKind::Repoint { primary }, EPOCH);
+    agent
 }
 
 /// What became of the one that was pointed by a reload, after the promoted server wrote up to `end`.
@@ -98,8 +103,8 @@ pub(crate) fn of_reloaded(broken: &mut Broken, first: FirstLook, end: Offset) ->
     Fate::Exited(Recovery::ByHandling)
 }
 
-/// The procedure on a server that has ended already.
-pub(crate) fn bring_back(broken: &mut Broken) {
+/// The agent's procedure by hand, on a server that has ended.
+fn bring_back(broken: &mut Broken) {
     move_aside(&broken.reloaded, broken.fork);
     broken.reloaded.follow(&broken.promoted);
     broken.reloaded.start();

@@ -4,6 +4,7 @@
 //! Goes from step to step of the journal; each may have been broken off and is then done again. Asks nobody whether it
 //! should: an order, or the committed table, has said so.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -488,32 +489,52 @@ fn foreign(control: &Control, primary: &Primary) -> RejoinError {
     }
 }
 
-/// The path of the folder's newest timeline.
+/// The path of the folder's newest timeline. One of which it holds no more than a file that ends before the fork is not
+/// counted: nothing of it has been replayed, or told to anybody.
 pub(super) fn own_history(
     settings: &AgentSettings,
     control: &Control,
 ) -> Result<History, RejoinError> {
-    let newest = newest_timeline(settings, control)?;
-    if newest == Timeline(1) {
-        return Ok(History::first());
+    let named = control.timeline.max(control.minimum_recovery_timeline);
+    for logged in logged_timelines(settings, control)?.into_iter().rev() {
+        if logged <= named {
+            break;
+        }
+        let history = history_of(settings, logged)?;
+        let size = control.segment_size;
+        if !boundary::ends_before_fork(&settings.data_dir, &history, size)
+            .map_err(io("the write-ahead log cannot be read"))?
+        {
+            return Ok(history);
+        }
     }
-    let path = settings.data_dir.join("pg_wal").join(history_file(newest));
-    let text =
-        fs::read_to_string(path).map_err(io("the folder's own timeline history cannot be read"))?;
-    Ok(History::parse(newest, &text)?)
+    history_of(settings, named)
 }
 
-/// The newest timeline of the folder: right after a promotion only its log names it.
-fn newest_timeline(settings: &AgentSettings, control: &Control) -> Result<Timeline, RejoinError> {
-    let named = control.timeline.max(control.minimum_recovery_timeline);
+fn history_of(settings: &AgentSettings, timeline: Timeline) -> Result<History, RejoinError> {
+    if timeline == Timeline(1) {
+        return Ok(History::first());
+    }
+    let path = settings
+        .data_dir
+        .join("pg_wal")
+        .join(history_file(timeline));
+    let text =
+        fs::read_to_string(path).map_err(io("the folder's own timeline history cannot be read"))?;
+    Ok(History::parse(timeline, &text)?)
+}
+
+/// The timelines of the folder's log: right after a promotion only it names the newest.
+fn logged_timelines(
+    settings: &AgentSettings,
+    control: &Control,
+) -> Result<BTreeSet<Timeline>, RejoinError> {
     let entries = fs::read_dir(settings.data_dir.join("pg_wal"))
         .map_err(io("the write-ahead log cannot be listed"))?;
-    let logged = entries
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name();
-            let (timeline, _) = control.segment_size.parse_name(name.to_str()?)?;
-            Some(timeline)
-        })
-        .max();
-    Ok(logged.map_or(named, |logged| logged.max(named)))
+    let logged = entries.filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        let (timeline, _) = control.segment_size.parse_name(name.to_str()?)?;
+        Some(timeline)
+    });
+    Ok(logged.collect())
 }

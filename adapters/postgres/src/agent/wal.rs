@@ -37,6 +37,17 @@ impl SegmentSize {
     }
 }
 
+/// Name of a segment's file.
+pub(super) fn segment_file(
+    timeline: Timeline,
+    segment: SegmentNumber,
+    size: SegmentSize,
+) -> String {
+    let per_name = 0x1_0000_0000 / size.0;
+    let (high, low) = (segment.0 / per_name, segment.0 % per_name);
+    format!("{:08X}{high:08X}{low:08X}", timeline.0)
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -50,6 +61,7 @@ mod tests {
         let name = "00000002000000010000000B";
         let parsed = megabyte.parse_name(name).unwrap();
         assert_eq!(parsed, (Timeline(2), megabyte.segment_of(lsn)));
+        assert_eq!(segment_file(parsed.0, parsed.1, megabyte), name);
         let (_, segment) = usual.parse_name("000000010000000100000000").unwrap();
         assert_eq!(segment, usual.segment_of(lsn));
         for other in ["00000002.history", "00000001000000010000000B.partial", "x"] {
