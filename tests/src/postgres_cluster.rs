@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 pub use crate::cluster::Steady;
 use crate::cluster::node::{self, Node, Plan};
-use crate::postgres_server::{FirstStart, Options, PostgresServer, PostgresVersion, Role};
+use crate::postgres_server::{FirstStart, Options, Paused, PostgresServer, PostgresVersion, Role};
 use crate::wait;
 
 pub use writers::{Source, Writers, Written};
@@ -38,7 +38,7 @@ pub struct Shape {
     pub version: PostgresVersion,
     /// How many standbys must hold a row before it is acknowledged.
     pub min_replicas: u32,
-    /// How long an agent waits with a server that ended by itself.
+    /// How long an agent waits with a server that ended by itself; long enough that a slow machine fails over first.
     pub restart_after: &'static str,
     /// Further lines of the service's settings.
     pub service_lines: Vec<String>,
@@ -51,7 +51,7 @@ impl Default for Shape {
         Self {
             version: PostgresVersion::any(),
             min_replicas: 1,
-            restart_after: "1s",
+            restart_after: "15s",
             service_lines: Vec::new(),
             server_lines: Vec::new(),
         }
@@ -260,6 +260,18 @@ impl PostgresCluster {
     pub fn index_of(&self, instance: &InstanceId) -> Option<usize> {
         let mut servers = self.servers.iter();
         servers.position(|server| server.instance() == *instance)
+    }
+
+    /// Cuts a standby off where it is: all its processes stand still, and what its primary still sends does not come.
+    ///
+    /// # Panics
+    /// When the two do not run.
+    pub fn cut_off(&self, standby: usize, primary: usize) {
+        self.servers[standby].pause(Paused::Everything);
+        self.servers[primary].execute(&format!(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_replication WHERE application_name = '{}'",
+            self.servers[standby].instance()
+        ));
     }
 
     /// Waits for a condition as long as a slow machine may need for a failover.

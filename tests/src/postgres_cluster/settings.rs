@@ -30,7 +30,6 @@ instances = [{instances}]
 durability = "quorum"
 min_replicas = {min_replicas}
 down_after = "1s"
-exclude_after = "3s"
 {service_lines}
 [[agent]]
 service = "{SERVICE}"

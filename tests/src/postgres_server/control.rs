@@ -127,17 +127,36 @@ impl PostgresServer {
     /// # Panics
     /// When it does not run.
     pub fn kill(&mut self) {
-        self.signal_postmaster(Signal::KILL);
-        self.wait_for_end();
+        let pid = self.signal_postmaster(Signal::KILL);
+        self.wait_for_end_of(&[pid]);
     }
 
-    /// Kills all its processes at once, as a machine that loses power does; also if none is left.
+    /// Kills all its processes at once, as a crash of the system does. Whoever minds it may start it again before this
+    /// returns.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn crash(&mut self) {
+        // First of all, so that it starts no process meanwhile.
+        let postmaster = self.signal_postmaster(Signal::STOP);
+        let mut pids = self.pids();
+        pids.push(postmaster);
+        for pid in &pids {
+            processes::send(*pid, Signal::KILL);
+        }
+        self.wait_for_end_of(&pids);
+    }
+
+    /// Kills all its processes, also if none is left. Nobody may be there who starts it again.
     ///
     /// # Panics
     /// When they do not go.
     pub fn kill_everything(&mut self) {
         processes::end_all(self.folder());
-        self.wait_for_end();
+        wait::until("the postmaster has ended", || {
+            self.collect();
+            self.pid().is_none().then_some(())
+        });
     }
 
     /// Stops it and waits until it is gone.
@@ -145,12 +164,12 @@ impl PostgresServer {
     /// # Panics
     /// When it does not run, or does not stop within [`wait::BOUND`].
     pub fn stop(&mut self, mode: StopMode) {
-        self.signal_postmaster(match mode {
+        let pid = self.signal_postmaster(match mode {
             StopMode::Smart => Signal::TERM,
             StopMode::Fast => Signal::INT,
             StopMode::Immediate => Signal::QUIT,
         });
-        self.wait_for_end();
+        self.wait_for_end_of(&[pid]);
     }
 
     /// Stops it fast and starts it again.
@@ -186,16 +205,18 @@ impl PostgresServer {
         }
     }
 
-    fn signal_postmaster(&self, signal: Signal) {
+    fn signal_postmaster(&self, signal: Signal) -> u32 {
         let pid = self.pid().expect("the server runs");
         processes::send(pid, signal);
+        pid
     }
 
     /// Somebody else's child is collected by its parent, and is gone for us as soon as it has ended.
-    fn wait_for_end(&mut self) {
-        wait::until("the postmaster has ended", || {
+    fn wait_for_end_of(&mut self, pids: &[u32]) {
+        wait::until("the killed or stopped processes have ended", || {
             self.collect();
-            self.pid().is_none().then_some(())
+            let left = self.pids();
+            pids.iter().all(|pid| !left.contains(pid)).then_some(())
         });
     }
 
