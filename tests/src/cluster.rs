@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::redis_server::{Options, RedisServer};
 use crate::wait;
 
-pub use node::{Node, Role};
+pub use node::{Node, Role, TOKEN};
 pub use writers::{Source, Writers, Written};
 
 /// Name of the one service.

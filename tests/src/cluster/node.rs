@@ -357,7 +357,7 @@ pub(crate) fn leader_of(nodes: &[Node]) -> Option<usize> {
 }
 
 /// What orders are given with, in the file of [`TOKEN_FILE`].
-pub(super) const TOKEN: &str = "a token for tests";
+pub const TOKEN: &str = "a token for tests";
 /// Name of that file, in the folder of the settings.
 pub(super) const TOKEN_FILE: &str = "admin.token";
 

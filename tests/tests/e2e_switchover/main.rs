@@ -5,6 +5,7 @@
 
 mod command;
 mod http;
+mod postgres;
 
 use sentinel_core::id::InstanceId;
 use sentinel_tests::cluster::{Cluster, SERVICE, Steady};
@@ -25,11 +26,15 @@ fn order(cluster: &Cluster, body: &str) -> (u16, Value) {
     cluster.until("an order that is not too early", || {
         let leader = &cluster.nodes[cluster.leader()];
         let (status, answer) = leader.order(&path(), cluster.token(), body);
-        let early = answer["reasons"][0]["code"] == "not_steady"
-            || answer["code"] == "moved_on"
-            || answer["code"] == "not_leader";
-        (!early).then_some((status, answer))
+        (!is_early(&answer)).then_some((status, answer))
     })
+}
+
+/// Whether it may be granted in a moment.
+fn is_early(answer: &Value) -> bool {
+    answer["reasons"][0]["code"] == "not_steady"
+        || answer["code"] == "moved_on"
+        || answer["code"] == "not_leader"
 }
 
 /// Index of some server that is not the primary.
