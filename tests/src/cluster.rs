@@ -256,7 +256,7 @@ impl Cluster {
 
     /// What orders are given with.
     pub fn token(&self) -> &'static str {
-        node::TOKEN
+        TOKEN
     }
 
     /// The file that holds it.

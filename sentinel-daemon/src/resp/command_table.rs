@@ -36,6 +36,7 @@ pub enum Command {
     /// Holds subcommands and does nothing itself.
     Sentinel,
     SentinelCkquorum,
+    SentinelFailover,
     SentinelGetMasterAddrByName,
     SentinelHelp,
     SentinelMaster,
@@ -391,6 +392,14 @@ static SENTINEL: &[Entry] = &[
         &["admin"],
         ADMIN,
         "Check for a Sentinel quorum",
+    ),
+    entry(
+        "sentinel|failover",
+        Command::SentinelFailover,
+        3,
+        &["admin"],
+        ADMIN,
+        "Force a failover",
     ),
     entry(
         "sentinel|myid",

@@ -135,6 +135,19 @@ pub fn quorum(moment: &Moment, name: &[u8], reply: &mut Reply<'_>) {
     }
 }
 
+/// `SENTINEL FAILOVER`: an order, and orders need the admin token, for which this protocol has no place. A primary that
+/// is down is replaced without being asked.
+pub fn failover(moment: &Moment, name: &[u8], reply: &mut Reply<'_>) {
+    match known(moment, name) {
+        Some(known) => reply.error(format!(
+            "NOPERM An order needs the admin token, which is not given here: use `sentinel switchover {}`. A primary \
+             that is down is replaced without an order",
+            known.service.settings.name
+        )),
+        None => reply.error(UNKNOWN),
+    }
+}
+
 /// `ROLE`.
 pub fn role(moment: &Moment, reply: &mut Reply<'_>) {
     reply.array(2);

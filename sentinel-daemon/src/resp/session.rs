@@ -160,6 +160,7 @@ impl Session {
             Command::SentinelReplicas => sentinel::replicas(moment, name, reply),
             Command::SentinelSentinels => sentinel::voters(moment, name, reply),
             Command::SentinelCkquorum => sentinel::quorum(moment, name, reply),
+            Command::SentinelFailover => sentinel::failover(moment, name, reply),
             Command::SentinelMyid => reply.bulk(&*moment.myid),
             Command::SentinelHelp => command::help(reply, "sentinel"),
             Command::Ping => self.ping(args, reply),

@@ -162,6 +162,12 @@ async fn steady() {
                 "+OK 3 usable Sentinels. Quorum and failover authorization can be reached\r\n",
             ),
             (&["SENTINEL", "MYID"], &myid),
+            (
+                &["SENTINEL", "FAILOVER", "orders"],
+                "-NOPERM An order needs the admin token, which is not given here: use `sentinel switchover orders`. \
+                 A primary that is down is replaced without an order\r\n",
+            ),
+            (&["SENTINEL", "FAILOVER", "nosuch"], UNKNOWN),
             (&["SENTINEL", "MASTER", "nosuch"], UNKNOWN),
             (&["SENTINEL", "MASTER", "fresh"], UNKNOWN),
             (&["SENTINEL", "REPLICAS", "nosuch"], UNKNOWN),
