@@ -10,6 +10,7 @@ mod settings;
 mod wholeness;
 mod writers;
 
+use std::process::Output;
 use std::time::Duration;
 
 use sentinel_core::id::InstanceId;
@@ -40,6 +41,10 @@ pub struct Shape {
     pub min_replicas: u32,
     /// How long an agent waits with a server that ended by itself; long enough that a slow machine fails over first.
     pub restart_after: &'static str,
+    /// How long a silence is tolerated.
+    pub down_after: &'static str,
+    /// Further addresses in the settings, of servers that are none of the cluster's.
+    pub strangers: Vec<InstanceId>,
     /// Further lines of the service's settings.
     pub service_lines: Vec<String>,
     /// Further lines of each server's configuration.
@@ -52,6 +57,8 @@ impl Default for Shape {
             version: PostgresVersion::any(),
             min_replicas: 1,
             restart_after: "15s",
+            down_after: "1s",
+            strangers: Vec::new(),
             service_lines: Vec::new(),
             server_lines: Vec::new(),
         }
@@ -249,6 +256,22 @@ impl PostgresCluster {
         self.until("the leader answers", || {
             self.nodes[self.try_leader()?].service()
         })
+    }
+
+    /// Runs the command line, which asks one node.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn cli(&self, node: usize, arguments: &[&str]) -> Output {
+        std::process::Command::new(crate::binary::sentinel())
+            .args(arguments)
+            .args([
+                "--node",
+                &self.nodes[node].plan().http_address().to_string(),
+            ])
+            .current_dir(self.dir.path())
+            .output()
+            .expect("the binary starts")
     }
 
     /// The nodes that run and are not paused.

@@ -77,25 +77,24 @@ async fn in_session(
     session.close_others().await?;
     let reading = match &action.kind {
         ActionKind::Freeze => freeze(line, &mut session, &found, action.token).await,
-        ActionKind::Unfreeze { primary } | ActionKind::Repoint { primary } => {
+        ActionKind::Unfreeze { primary }
+        | ActionKind::Repoint { primary }
+        | ActionKind::Demote { primary } => {
             let order = follow::Order {
                 primary,
                 upstream,
                 token: action.token,
             };
-            follow::follow(line, &mut session, &found, &order, &mut acting.doubt).await
-        }
-        ActionKind::Demote { primary } => match found.status.place {
-            Place::Primary { .. } => demote::fence(&mut session, &found, action.token).await,
-            Place::Standby(_) => {
-                let order = follow::Order {
-                    primary,
-                    upstream,
-                    token: action.token,
-                };
-                follow::follow(line, &mut session, &found, &order, &mut acting.doubt).await
+            let demote = matches!(action.kind, ActionKind::Demote { .. });
+            match found.status.place {
+                Place::Primary { .. } if demote => {
+                    demote::fence(&mut session, &found, &order).await
+                }
+                Place::Primary { .. } | Place::Standby(_) => {
+                    follow::follow(line, &mut session, &found, &order, &mut acting.doubt).await
+                }
             }
-        },
+        }
         ActionKind::Configure { quorum } => configure(&mut session, &found, quorum).await,
         ActionKind::Promote {
             expect,

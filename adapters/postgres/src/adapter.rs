@@ -118,13 +118,12 @@ impl Adapter for PostgresAdapter {
         }
         let line = self.line(&action.service, &action.instance);
         let upstream = match &action.kind {
-            ActionKind::Repoint { primary } | ActionKind::Unfreeze { primary } => {
-                self.line(&action.service, primary).ok()
-            }
+            ActionKind::Repoint { primary }
+            | ActionKind::Unfreeze { primary }
+            | ActionKind::Demote { primary } => self.line(&action.service, primary).ok(),
             ActionKind::Freeze
             | ActionKind::Configure { .. }
             | ActionKind::Promote { .. }
-            | ActionKind::Demote { .. }
             | ActionKind::Rebuild { .. }
             | ActionKind::Pause { .. }
             | ActionKind::Resume

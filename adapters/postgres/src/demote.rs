@@ -5,22 +5,23 @@
 //! sessions are ended, so that they ask again who the primary is. None of it is a proof: a session may
 //! set its own rules. What it acknowledges to such a session counts nowhere.
 
-use sentinel_core::id::Token;
 use sentinel_core::observation::Writes;
 
 use crate::act::SYNC_NAMES;
+use crate::follow::{self, Order};
 use crate::line::Reading;
 use crate::orders;
 use crate::session::{Session, Stop};
 use crate::sync_names;
 
-/// Fences, and says what is left to do.
+/// Fences a server of the same database as the primary's, and says what is left to do.
 pub(crate) async fn fence(
     session: &mut Session<'_>,
     found: &Reading,
-    token: Token,
+    order: &Order<'_>,
 ) -> Result<Reading, Stop> {
-    let nobody = sync_names::nobody(token);
+    follow::counterpart(session, found, order).await?;
+    let nobody = sync_names::nobody(order.token);
     let alone = |reading: &Reading| {
         let quorum = &reading.facts.write_quorum;
         quorum

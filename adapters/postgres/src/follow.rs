@@ -56,16 +56,7 @@ pub(crate) async fn follow(
     if *primary == line.instance {
         return Err(session.stop("an instance cannot receive from itself"));
     }
-    let Some(upstream) = order.upstream else {
-        return Err(session.stop("the primary has no settings on this node"));
-    };
-    let (there, slots) = look(session, upstream).await?;
-    if there.status.system != found.status.system {
-        return Err(session.stop(&format!(
-            "{primary} holds another database: its system identifier is {}, here it is {}",
-            there.status.system.0, found.status.system.0
-        )));
-    }
+    let (there, slots) = counterpart(session, found, order).await?;
     match judge(found, &there)? {
         Judgement::Safe => doubt.0 = None,
         Judgement::Diverged => {
@@ -83,6 +74,26 @@ pub(crate) async fn follow(
         }
     }
     point(line, session, found, order, &slots).await
+}
+
+/// The primary and the names of its slots, provided that it holds the same database as the server of the session. A
+/// server of somebody else at an address of ours is never touched.
+pub(crate) async fn counterpart(
+    session: &Session<'_>,
+    found: &Reading,
+    order: &Order<'_>,
+) -> Result<(Reading, Vec<String>), Stop> {
+    let Some(upstream) = order.upstream else {
+        return Err(session.stop("the primary has no settings on this node"));
+    };
+    let (there, slots) = look(session, upstream).await?;
+    if there.status.system == found.status.system {
+        return Ok((there, slots));
+    }
+    Err(session.stop(&format!(
+        "{} holds another database: its system identifier is {}, here it is {}",
+        order.primary, there.status.system.0, found.status.system.0
+    )))
 }
 
 /// The primary, and the names of its slots.

@@ -16,7 +16,9 @@ pub(super) fn text(
 ) -> String {
     let instances: Vec<String> = servers
         .iter()
-        .map(|server| format!("\"{}\"", server.instance()))
+        .map(PostgresServer::instance)
+        .chain(shape.strangers.iter().cloned())
+        .map(|instance| format!("\"{instance}\""))
         .collect();
     let user = match rustix::process::geteuid().is_root() {
         true => "user = \"nobody\"\n",
@@ -29,7 +31,7 @@ engine = "postgres"
 instances = [{instances}]
 durability = "quorum"
 min_replicas = {min_replicas}
-down_after = "1s"
+down_after = "{down_after}"
 {service_lines}
 [[agent]]
 service = "{SERVICE}"
@@ -41,6 +43,7 @@ restart_after = "{restart_after}"
         place = plan.place(voters, Role::Voter),
         instances = instances.join(", "),
         min_replicas = shape.min_replicas,
+        down_after = shape.down_after,
         service_lines = shape.service_lines.join("\n"),
         instance = own.instance(),
         data_dir = own.data_dir().display(),

@@ -4,8 +4,14 @@
 //!
 //! Each test ends with the cluster whole again without a hand, and with every acknowledged row on every server.
 
+mod cascades;
+mod crashes;
 mod diverged;
+mod full_disk;
+mod interrupted;
 mod killed;
+mod quick_succession;
 mod quorum_lost;
+mod shortage;
 mod standbys;
 mod stopped;
