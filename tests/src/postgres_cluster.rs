@@ -10,6 +10,7 @@ mod settings;
 mod wholeness;
 mod writers;
 
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
@@ -272,6 +273,16 @@ impl PostgresCluster {
             .current_dir(self.dir.path())
             .output()
             .expect("the binary starts")
+    }
+
+    /// What orders are given with.
+    pub fn token(&self) -> &'static str {
+        node::TOKEN
+    }
+
+    /// The file that holds it.
+    pub fn token_file(&self) -> PathBuf {
+        self.dir.path().join(node::TOKEN_FILE)
     }
 
     /// The nodes that run and are not paused.

@@ -8,6 +8,7 @@ use crate::detector::{Evidence, Health};
 use crate::failover::desk::CatchUp;
 use crate::failover::plan::{Note, Plan};
 use crate::failover::sight::{Sight, follows, holds, streams};
+use crate::failover::write_quorum::CONFIGS_MAX;
 use crate::id::{Incarnation, InstanceId, Member};
 use crate::ledger::{Change, Decision, QuorumConfig};
 use crate::observation::{Facts, Link, Persistable, Role};
@@ -31,6 +32,25 @@ pub(super) fn membership(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
             exclude(sight, plan, config, instance);
         }
     }
+    enlarge(sight, plan, primary, config);
+}
+
+/// A change whose new write quorum has too few members left to end it would wait for them for ever, and with it every
+/// write. Whoever streams and has caught up may enter: the older write quorums count until this one too is in force.
+pub(super) fn reinforcement(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, facts: &Facts) {
+    let configs = &sight.state.configs;
+    let Some(config) = configs.last().filter(|_| configs.len() < CONFIGS_MAX) else {
+        return;
+    };
+    let streaming = facts.replicas.iter().filter(|replica| {
+        replica.link == Link::Streaming && config.members.contains_key(&replica.instance)
+    });
+    if streaming.count() < config.k as usize {
+        enlarge(sight, plan, primary, config);
+    }
+}
+
+fn enlarge(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, config: &QuorumConfig) {
     for instance in &sight.state.instances {
         let outside = *instance != primary.instance && !config.members.contains_key(instance);
         if outside && plan.decision.is_none() {

@@ -23,7 +23,7 @@ pub(super) fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
         let upstream = primary.instance.clone();
         let Some(facts) = sight.facts(instance) else {
             if sight.is_stopped(instance) && room > 0 {
-                room -= 1;
+                room -= takes_room(sight, instance);
                 start(sight, plan, instance, upstream);
             }
             continue;
@@ -57,7 +57,7 @@ pub(super) fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
             );
             continue;
         }
-        room = room.saturating_sub(1);
+        room = room.saturating_sub(takes_room(sight, instance));
         let (code, text, kind) = if barred {
             let text = format!(
                 "{instance} was told to promote and another one did: it is rebuilt from {upstream}"
@@ -90,6 +90,11 @@ fn start(sight: &Sight<'_>, plan: &mut Plan, instance: &InstanceId, upstream: In
         ActionKind::Demote { primary: upstream }
     };
     plan.order(sight, instance, kind);
+}
+
+/// One that refused its last order copies nothing, and may go on to refuse for ever: the others do not wait for it.
+fn takes_room(sight: &Sight<'_>, instance: &InstanceId) -> usize {
+    usize::from(!sight.desk.refusals.contains_key(instance))
 }
 
 /// How many more instances may begin to copy the whole data set.

@@ -4,7 +4,7 @@
 //! force on the primary, instances that follow somebody else, and who belongs to the write quorum.
 
 use crate::failover::adoption;
-use crate::failover::membership::{membership, readmissions};
+use crate::failover::membership::{membership, readmissions, reinforcement};
 use crate::failover::plan::Plan;
 use crate::failover::reattach::reattach;
 use crate::failover::sight::Sight;
@@ -40,8 +40,11 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
     if plan.decision.is_none() && in_force {
         readmissions(sight, &mut plan, primary);
     }
-    if plan.decision.is_none() && in_force && sight.state.configs.len() == 1 {
-        membership(sight, &mut plan, primary);
+    if plan.decision.is_none() && in_force {
+        match sight.state.configs.len() {
+            1 => membership(sight, &mut plan, primary),
+            _ => reinforcement(sight, &mut plan, primary, facts),
+        }
     }
     if plan.decision.is_none() && plan.orders.is_empty() {
         plan.because(

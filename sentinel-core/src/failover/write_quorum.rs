@@ -11,9 +11,9 @@ use crate::ledger::{Decision, QuorumConfig};
 use crate::observation::Facts;
 use crate::planted::Bug;
 
-/// Write quorums that may be in force at once before repairs stop: the two of a joint change, and
-/// what others put on the primary.
-const CONFIGS_MAX: usize = 4;
+/// Write quorums that may be in force at once before repairs stop: the two of a joint change, whoever enters it to
+/// end it, and what others put on the primary.
+pub(super) const CONFIGS_MAX: usize = 4;
 
 /// Keeps the newest write quorum in force on the primary, and ends a joint change when it may end (rules S3, S8).
 pub(super) fn write_quorum(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, facts: &Facts) {

@@ -338,7 +338,12 @@ impl ServiceState {
         k: u32,
         change: &Change,
     ) -> Result<Vec<EventKind>, &'static str> {
-        if self.stage != Stage::Steady || self.configs.len() != 1 {
+        // One who comes back may enter a change whose own members cannot end it.
+        let open = match change {
+            Change::Admit(_) => !self.configs.is_empty(),
+            Change::Exclude(_) | Change::Adjust => self.configs.len() == 1,
+        };
+        if self.stage != Stage::Steady || !open {
             return Err("another change is under way");
         }
         let config = self.config(members.clone(), k);

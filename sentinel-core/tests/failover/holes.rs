@@ -323,3 +323,21 @@ fn a_seen_primary_whose_sibling_took_the_same_name_is_rebuilt() {
     let orders = world.server(1).orders.clone();
     assert_eq!(orders.first(), Some(&"rebuild"), "{orders:?}");
 }
+
+/// One member leaves, and the other is lost before it holds what the primary had: the change cannot end, and every write
+/// waits. The first one comes back, and must be let in.
+#[test]
+fn a_change_that_lost_its_last_member_is_ended_by_one_who_comes_back() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(2).lagging = true;
+    world.server(0).offset += 10;
+    world.server(1).alive = false;
+    world.until("excluded", |world| world.state().configs.len() == 2);
+    world.server(2).alive = false;
+    let server = world.server(1);
+    (server.life, server.alive) = (2, true);
+    world.steady_on(0, 1);
+    let members = &world.state().configs[0].members;
+    assert!(members.contains_key(&instance(1)), "{members:?}");
+}

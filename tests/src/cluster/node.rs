@@ -359,7 +359,7 @@ pub(crate) fn leader_of(nodes: &[Node]) -> Option<usize> {
 /// What orders are given with, in the file of [`TOKEN_FILE`].
 pub const TOKEN: &str = "a token for tests";
 /// Name of that file, in the folder of the settings.
-pub(super) const TOKEN_FILE: &str = "admin.token";
+pub(crate) const TOKEN_FILE: &str = "admin.token";
 
 fn write_token(path: &Path) {
     fs::write(path, TOKEN).expect("the temporary folder is writable");

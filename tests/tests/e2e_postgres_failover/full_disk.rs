@@ -11,7 +11,6 @@ use sentinel_tests::postgres_server::{
 const MEGABYTES: u32 = 64;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a case that was left out is told")]
 fn a_primary_whose_wal_disk_is_full_is_replaced_and_comes_back_when_there_is_room() {
     let mut primary = PostgresServer::primary(&PostgresVersion::any());
     let table = "CREATE TABLE written (id bigint PRIMARY KEY)";

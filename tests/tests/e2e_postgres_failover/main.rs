@@ -15,3 +15,4 @@ mod quorum_lost;
 mod shortage;
 mod standbys;
 mod stopped;
+mod strangers;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use sentinel_tests::postgres_cluster::{PostgresCluster, Source, Writers};
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the measured times are of interest")]
 fn two_failovers_within_five_seconds_lose_nothing() {
     let mut cluster = PostgresCluster::start();
     let before = cluster.wait_whole();

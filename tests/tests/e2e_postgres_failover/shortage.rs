@@ -96,3 +96,8 @@ fn case(min_replicas: u32, gone: usize) {
 fn with_one_standby_of_two_that_must_hold_a_write_writes_are_refused_until_the_other_is_back() {
     case(2, 1);
 }
+
+#[test]
+fn with_no_standby_left_writes_are_refused_until_one_is_back() {
+    case(1, 2);
+}
