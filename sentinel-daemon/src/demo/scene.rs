@@ -127,9 +127,12 @@ impl Scene {
         match self.plan.fault {
             Fault::Switchover => {
                 let ordered = voters.switch_over(leader.unwrap_or_default(), self.plan.name);
-                let (ordered, taken) = tokio::join!(ordered, self.first_write(after));
-                after.note_failure(taken);
-                after.note_failure(ordered);
+                let switched = tokio::try_join!(ordered, self.first_write(after));
+                if switched.is_err() {
+                    // Called off: nobody else will take a write, and the old primary goes on.
+                    tokio::time::sleep(TRAIL).await;
+                }
+                after.note_failure(switched.map(|_| ()));
             }
             Fault::Isolate => tokio::time::sleep(self.plan.down_after + APART).await,
             Fault::Kill | Fault::Hang => {
