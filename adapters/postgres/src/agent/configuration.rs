@@ -9,8 +9,11 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
+use sentinel_core::id::Epoch;
+
 use super::account::Account;
 use super::durable;
+use crate::sync_names;
 
 /// Files that belong to the instance and not to the data.
 const FILES: [&str; 4] = [
@@ -21,12 +24,14 @@ const FILES: [&str; 4] = [
 ];
 /// The file that `ALTER SYSTEM` writes.
 const OWN: &str = "postgresql.auto.conf";
+/// The setting of the write quorum.
+const QUORUM: &str = "synchronous_standby_names";
 
 /// What a standby must not keep of its life as a primary, or of another upstream.
 const FORGOTTEN: [&str; 4] = [
     "primary_conninfo",
     "primary_slot_name",
-    "synchronous_standby_names",
+    QUORUM,
     "default_transaction_read_only",
 ];
 
@@ -106,6 +111,20 @@ fn rewritten<'a>(before: &str, settings: impl IntoIterator<Item = (&'a str, &'a 
     text
 }
 
+/// The epoch of the write quorum that is set in this folder: of the newest promotion or change that reached the server over
+/// SQL, where the agent had no part in it. `None` where none of ours is set.
+pub(super) fn quorum_epoch(data_dir: &Path) -> Option<Epoch> {
+    let text = fs::read_to_string(data_dir.join(OWN)).ok()?;
+    let lines = text.lines().rev();
+    let mut values = lines.filter_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == QUORUM).then_some(value.trim())
+    });
+    let value = values.next()?.strip_prefix('\'')?.strip_suffix('\'')?;
+    let quorum = sync_names::quorum(&value.replace("''", "'"))?;
+    Some(quorum.version.epoch)
+}
+
 /// Makes sure that the copy counts as another one than before: the time at which `PG_VERSION` changed is its birth.
 pub(super) async fn renew_incarnation(data_dir: &Path, former: Option<i64>) -> io::Result<()> {
     let path = data_dir.join("PG_VERSION");
@@ -153,6 +172,29 @@ mod tests {
         restore(aside.path(), data.path(), None).unwrap();
         assert_eq!(fs::read(data.path().join("pg_hba.conf")).unwrap(), b"mine");
         assert!(!data.path().join("postgresql.conf").exists());
+    }
+
+    #[test]
+    fn the_newest_write_quorum_tells_its_epoch() {
+        let data = tempfile::tempdir().unwrap();
+        assert_eq!(quorum_epoch(data.path()), None);
+        for (line, epoch) in [
+            (
+                "synchronous_standby_names = 'ANY 1 (\"a:1\", \"sentinel:7.3\")'",
+                Some(7),
+            ),
+            (
+                "synchronous_standby_names = 'ANY 1 (\"sentinel:8.0\")'",
+                Some(8),
+            ),
+            ("synchronous_standby_names = 'other'", None),
+            ("synchronous_standby_names = ''", None),
+            ("work_mem = '8MB'", None),
+        ] {
+            let text = format!("# Do not edit\n{line}\nport = '1'\n");
+            fs::write(data.path().join(OWN), text).unwrap();
+            assert_eq!(quorum_epoch(data.path()), epoch.map(Epoch), "{line}");
+        }
     }
 
     #[tokio::test]

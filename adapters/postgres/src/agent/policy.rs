@@ -1,4 +1,5 @@
-//! Decides what is done about a server that does not run, without an order.
+//! Decides what is done without an order: about a server that does not run, and about one that runs as a primary while
+//! another one is.
 //!
 //! Pure. A standby is started again. A primary only while the committed table, at rest, says that it still is the primary:
 //! otherwise it is either left alone, or turned into a standby of the one that is.
@@ -28,7 +29,7 @@ pub(super) struct Situation<'a> {
     pub(super) own: &'a InstanceId,
     pub(super) folder: Folder,
     pub(super) standing: &'a Standing,
-    /// The highest epoch of which an order was accepted.
+    /// The highest epoch of which an order was accepted, or carried out on the server.
     pub(super) accepted: Epoch,
     /// How long the server has been down.
     pub(super) down: Duration,
@@ -80,6 +81,22 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         (Folder::Primary | Folder::Empty | Folder::Unfinished, None) => {
             Decision::Leave("it is not known who is the primary")
         }
+    }
+}
+
+/// Who is the primary in place of a server that runs as one, by a table at rest that is not older than what was ordered
+/// here.
+pub(super) fn deposed<'a>(
+    own: &InstanceId,
+    folder: Folder,
+    standing: &'a Standing,
+    accepted: Epoch,
+) -> Option<&'a InstanceId> {
+    let current = standing.stage_steady && standing.epoch >= accepted;
+    let other = standing.primary.as_ref().filter(|primary| *primary != own);
+    match folder {
+        Folder::Primary => other.filter(|_| current),
+        Folder::Empty | Folder::Standby | Folder::Unfinished => None,
     }
 }
 
@@ -189,6 +206,35 @@ mod tests {
         assert_eq!(again(1, 200), Decision::Start);
         assert_eq!(again(3, 0), Decision::Wait(Duration::from_millis(800)));
         assert_eq!(again(99, 0), Decision::Wait(PAUSE * 128));
+    }
+
+    #[test]
+    fn one_that_runs_is_deposed_only_by_a_current_table_at_rest() {
+        let own = instance(1);
+        let table = Standing {
+            primary: Some(instance(2)),
+            epoch: Epoch(3),
+            stage_steady: true,
+        };
+        let by = |folder, table: &Standing, accepted| {
+            deposed(&own, folder, table, Epoch(accepted)).cloned()
+        };
+        assert_eq!(by(Folder::Primary, &table, 3), Some(instance(2)));
+        assert_eq!(by(Folder::Standby, &table, 3), None);
+        assert_eq!(by(Folder::Unfinished, &table, 3), None);
+        // It was promoted in an epoch that this node has not heard of.
+        assert_eq!(by(Folder::Primary, &table, 4), None);
+        let unsteady = Standing {
+            stage_steady: false,
+            ..table.clone()
+        };
+        assert_eq!(by(Folder::Primary, &unsteady, 3), None);
+        let itself = Standing {
+            primary: Some(instance(1)),
+            ..table
+        };
+        assert_eq!(by(Folder::Primary, &itself, 3), None);
+        assert_eq!(by(Folder::Primary, &Standing::default(), 0), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::time::Instant;
 
 use super::postmaster::{self, Found, Postmaster};
 use super::postmaster_file;
@@ -41,8 +42,13 @@ pub(super) async fn clear(data_dir: &Path) -> Result<(), Remains> {
         tracing::warn!(pid = tool.pid(), folder = %data_dir.display(), "ends a tool that outlived its agent");
         kill(&tool, data_dir).await?;
     }
+    // One for all of them: a server that hangs leaves hundreds.
+    let grace_over = Instant::now() + GRACE;
     for orphan in orphans(data_dir) {
-        if tokio::time::timeout(GRACE, orphan.ended()).await.is_ok() {
+        if tokio::time::timeout_at(grace_over, orphan.ended())
+            .await
+            .is_ok()
+        {
             continue;
         }
         // A server that somebody else is just starting is found like an orphan, until it has written its file.

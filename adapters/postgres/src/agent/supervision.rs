@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sentinel_core::id::Token;
+use sentinel_core::id::{Epoch, InstanceId, Token};
 use tokio::time::Instant;
 
+use super::configuration;
 use super::desk::{Aim, Progress, Verdict};
 use super::host::Shared;
 use super::journal::Journal;
@@ -85,7 +86,44 @@ async fn watch(shared: &Arc<Shared>, running: &Running, down: &mut Down) {
             down.since = Some(Instant::now());
         }
         () = shared.news.notified() => {}
+        primary = deposed(shared) => {
+            let instance = &shared.settings.instance;
+            tracing::warn!(%instance, %primary, "it runs as a primary while another one is, and was not told: it may hang");
+            let highest = shared.accepted.lock().await.highest();
+            if let Err(problem) = begin(shared, Aim::Follow { primary }, highest).await {
+                shared.board.update(|status| status.problem = Some(problem));
+            }
+        }
     }
+}
+
+/// Until a server that runs as a primary has been replaced for so long that it would have been told, if it answered. A
+/// server that hangs would do so forever, and go on as a primary at the end of it.
+async fn deposed(shared: &Shared) -> InstanceId {
+    let mut since: Option<(InstanceId, Instant)> = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let standing = shared.standing.borrow().clone();
+        let accepted = epoch_here(shared).await;
+        let folder = folder(shared).unwrap_or(Folder::Unfinished);
+        let own = &shared.settings.instance;
+        since = policy::deposed(own, folder, &standing, accepted).map(|primary| match &since {
+            Some((before, at)) if before == primary => (primary.clone(), *at),
+            Some(_) | None => (primary.clone(), Instant::now()),
+        });
+        if let Some((primary, at)) = &since
+            && at.elapsed() >= shared.settings.restart_after
+        {
+            return primary.clone();
+        }
+    }
+}
+
+/// The highest epoch of which an order was carried out here: by the agent, or over SQL, as a promotion is.
+async fn epoch_here(shared: &Shared) -> Epoch {
+    let accepted = shared.accepted.lock().await.highest().epoch;
+    let set = configuration::quorum_epoch(&shared.settings.data_dir);
+    accepted.max(set.unwrap_or_default())
 }
 
 /// Does what the policy says; gives how long nothing more is to be done.
@@ -109,7 +147,7 @@ async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
         own: &shared.settings.instance,
         folder,
         standing: &standing,
-        accepted: highest.epoch,
+        accepted: epoch_here(shared).await,
         down: since.elapsed(),
         failures: down.failures,
         tried: down.tried.map(|tried| tried.elapsed()),
