@@ -39,6 +39,8 @@ instance = "{instance}"
 data_dir = "{data_dir}"
 bin_dir = "{bin_dir}"
 restart_after = "{restart_after}"
+fast_limit = "10s"
+immediate_limit = "2s"
 {user}"#,
         place = plan.place(voters, Role::Voter),
         instances = instances.join(", "),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sentinel_tests::postgres_cluster::{PostgresCluster, Source, Writers};
+use sentinel_tests::postgres_cluster::{PostgresCluster, Shape, Source, Writers};
 use sentinel_tests::postgres_server::Paused;
 use sentinel_tests::wait;
 
@@ -19,6 +19,21 @@ fn a_hung_primary_is_replaced_and_comes_back_as_a_standby() {
     cluster.servers[before.primary].resume();
     let after = cluster.end_whole_after(before, writers);
     cluster.verify_all(&pinned.stop(), after);
+}
+
+/// Its agent ends it the hard way: nobody sends it SIGCONT.
+#[test]
+fn a_primary_that_hangs_for_good_comes_back_as_a_standby() {
+    let cluster = PostgresCluster::shaped(&Shape {
+        restart_after: "3s",
+        ..Shape::default()
+    });
+    let before = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Discovery);
+    cluster.servers[before.primary].pause(Paused::Everything);
+    cluster.wait_new_primary(before);
+    writers.wait_for_more(&cluster, 100);
+    cluster.end_whole_after(before, writers);
 }
 
 /// Neither the server nor anybody who asks for the primary has a part in it.
