@@ -86,6 +86,8 @@ pub struct Desk {
     pub rebuilt: BTreeSet<InstanceId>,
     /// The primary whose writes are paused for a switchover, its last position, and since when.
     pub paused: Option<(InstanceId, Position, Instant)>,
+    /// The primary was ordered to pause in this stage: what it and its replicas say from here on is our own doing.
+    pub pause_ordered: bool,
     /// Since when too few members stream from the primary.
     pub short_since: Option<Instant>,
     /// The target of this epoch refused to be promoted, and no order to promote was left open before.
@@ -120,6 +122,7 @@ impl Desk {
             promotion_goes_on: None,
             rebuilt: BTreeSet::new(),
             paused: None,
+            pause_ordered: false,
             short_since: None,
             promotion_refused: false,
             promotion_open: false,
@@ -142,6 +145,7 @@ impl Desk {
         self.stage_since = now;
         self.sealed_since = None;
         self.repoint_mark = None;
+        self.pause_ordered = false;
         self.forget_marks();
         if epoch != self.epoch {
             let under_way = std::mem::take(&mut self.under_way);
@@ -209,6 +213,7 @@ impl Desk {
             given_at: now,
             token: action.token,
         };
+        self.pause_ordered |= matches!(action.kind, ActionKind::Pause { .. });
         self.under_way.insert(action.instance.clone(), under_way);
     }
 

@@ -11,7 +11,7 @@ use crate::action::ActionKind;
 use crate::failover::plan::Plan;
 use crate::failover::sight::{Sight, streams};
 use crate::id::{InstanceId, Member};
-use crate::ledger::{Decision, QuorumConfig, Stage};
+use crate::ledger::{Decision, QuorumConfig};
 use crate::position::Offset;
 use crate::reason::Reason;
 
@@ -70,7 +70,12 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &InstanceId) -> Plan {
 /// Checked again just before: the pause is the first thing that a client notices.
 fn pause(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, target: &InstanceId) {
     let until = sight.desk.stage_since + PAUSE_WITHIN;
-    let obstacles = obstacles(sight, target);
+    // A primary that ends to pause takes its replicas' streams with it.
+    let obstacles = if sight.desk.pause_ordered {
+        Vec::new()
+    } else {
+        obstacles(sight, target)
+    };
     if sight.now >= until || !obstacles.is_empty() {
         let reason = obstacles
             .first()
@@ -100,18 +105,8 @@ pub(crate) fn obstacles(sight: &Sight<'_>, target: &InstanceId) -> Vec<Reason> {
     let state = sight.state;
     let mut reasons = Vec::new();
     let Some((primary, _)) = sight.sound_primary() else {
-        // On its way down by our own pause it has no facts any more; that is no obstacle.
-        let pausing = sight.desk.under_way.values();
-        let pausing = pausing
-            .into_iter()
-            .any(|order| matches!(order.kind, ActionKind::Pause { .. }));
-        if !pausing && !matches!(state.stage, Stage::Switching { .. }) {
-            reasons.push(Reason::new(
-                "primary_unsound",
-                "the primary does not answer as what was authorised",
-            ));
-        }
-        return reasons;
+        let text = "the primary does not answer as what was authorised";
+        return vec![Reason::new("primary_unsound", text)];
     };
     if primary.instance == *target {
         let text = format!("{target} is the primary already");

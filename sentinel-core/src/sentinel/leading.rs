@@ -8,7 +8,7 @@ use crate::event::EventKind;
 use crate::failover::check::check;
 use crate::failover::{Desk, Order, Plan, Sight, plan};
 use crate::id::{ActionId, InstanceId, NodeName, ServiceName, Term};
-use crate::ledger::{Decision, Proposal};
+use crate::ledger::{Decision, Proposal, Stage};
 use crate::planted::Bug;
 use crate::quorum::majority;
 use crate::reason::Reason;
@@ -243,7 +243,10 @@ impl Sentinel {
         let instance = primary.instance.clone();
         let changed = post.verdict.as_ref() != Some(&verdict);
         post.view_stale |= changed;
+        // A primary that ends to pause for a switchover is down by our own order.
+        let planned = matches!(service.stage, Stage::Switching { .. }) || service.planned.is_some();
         let event = match (was_down, verdict.is_down()) {
+            (false, true) | (true, false) if planned => None,
             (false, true) => {
                 let witnesses: Vec<NodeName> = verdict.witnesses.keys().cloned().collect();
                 Some(EventKind::PrimaryDown {
