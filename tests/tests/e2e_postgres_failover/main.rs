@@ -16,3 +16,4 @@ mod shortage;
 mod standbys;
 mod stopped;
 mod strangers;
+mod switchovers;

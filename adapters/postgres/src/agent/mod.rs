@@ -21,6 +21,7 @@ mod rejoin;
 mod relation;
 mod remnants;
 mod report;
+mod senders;
 mod server;
 mod settings;
 mod slots;

@@ -12,22 +12,34 @@ use tokio::time::Instant;
 use super::control::{self, Left};
 use super::host::{Paused, Shared};
 use super::report::AgentState;
+use super::senders;
 use super::server::{self, StopMode};
 use super::upstream;
 
 /// The long part of a checkpoint is done before the stop; a stop writes what is left.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a stop waits for standbys to confirm the last record. Less than the silence that voters tolerate by default:
+/// a pause that takes longer ends in a failover.
+const CONFIRMED_WITHIN: Duration = Duration::from_millis(500);
+
 /// Stops the primary and gives its last facts. Called again, it goes on, or gives the same answer.
 pub(super) async fn stop(shared: &Arc<Shared>, limit: Duration) -> Result<Box<Facts>, String> {
-    let facts = match shared.pause_now() {
-        Some(paused) => paused.facts,
+    let Paused { until, facts } = match shared.pause_now() {
+        Some(paused) => paused,
         None => begin(shared, limit).await?,
     };
     let settings = &shared.settings;
-    server::stop(settings, StopMode::Fast)
-        .await
-        .map_err(|error| error.to_string())?;
+    let stop = server::stop(settings, StopMode::Fast);
+    tokio::pin!(stop);
+    let stopped = tokio::select! {
+        stopped = &mut stop => stopped,
+        () = tokio::time::sleep_until(until - limit + CONFIRMED_WITHIN) => {
+            senders::end(&settings.data_dir);
+            stop.await
+        }
+    };
+    stopped.map_err(|error| error.to_string())?;
     let control = control::read(&shared.programs, &settings.data_dir)
         .await
         .map_err(|error| error.to_string())?;
@@ -47,7 +59,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, limit: Duration) -> Result<Box<Fa
     Ok(facts)
 }
 
-async fn begin(shared: &Arc<Shared>, limit: Duration) -> Result<Box<Facts>, String> {
+async fn begin(shared: &Arc<Shared>, limit: Duration) -> Result<Paused, String> {
     let facts = shared.facts().await.ok_or("the server does not answer")?;
     if facts.role != Role::Primary {
         return Err("the instance is no primary".to_owned());
@@ -68,13 +80,12 @@ async fn begin(shared: &Arc<Shared>, limit: Duration) -> Result<Box<Facts>, Stri
         Ok(Err(error)) => tracing::warn!(error, "no checkpoint before the stop"),
         Err(_) => tracing::warn!("the checkpoint before the stop took too long"),
     }
-    let facts = Box::new(facts);
     let paused = Paused {
         until: Instant::now() + limit,
-        facts: facts.clone(),
+        facts: Box::new(facts),
     };
-    *shared.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(paused);
-    Ok(facts)
+    *shared.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(paused.clone());
+    Ok(paused)
 }
 
 /// Starts the server again, if it is still the primary.
