@@ -66,6 +66,9 @@ pub enum EventKind {
     RepointDone { instance: InstanceId },
     /// An instance that claimed to be primary was made a replica.
     Demoted { instance: InstanceId },
+    /// What only this instance had was kept before it was made a replica: how much, from where to where, and in which
+    /// folder.
+    DivergedKept { instance: InstanceId, what: String },
     /// The failover is complete: the new primary takes writes.
     FailoverEnded,
     /// The failover was given up, and the old primary stays.

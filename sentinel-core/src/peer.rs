@@ -59,6 +59,9 @@ pub struct AgentState {
     pub runs: Option<bool>,
     /// What the agent is busy with, in a few words for people; empty when nothing.
     pub doing: String,
+    /// What only this server had, and is kept since it was made a replica: how much, from where to where, and in which
+    /// folder; for people.
+    pub kept: Option<String>,
 }
 
 /// An action on its way to an agent. An instant means nothing to another node, so the deadline is counted from the

@@ -158,6 +158,7 @@ fn judge(kind: EventKind, primary: Option<InstanceId>, epoch: Epoch) -> Option<E
         | EventKind::RepointSent { .. }
         | EventKind::RepointDone { .. }
         | EventKind::Demoted { .. }
+        | EventKind::DivergedKept { .. }
         | EventKind::Admitted { .. }
         | EventKind::Excluded { .. }
         | EventKind::Readmitted { .. }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::action::{Action, Hand, Outcome};
+use crate::event::EventKind;
 use crate::id::{ActionId, InstanceId, NodeName, ServiceName};
 use crate::peer::{AgentReport, AgentState, OrderMessage, PeerMessage};
 use crate::sentinel::{Output, Sentinel, Timer};
@@ -179,10 +180,30 @@ impl Sentinel {
             post.view_stale = true;
             self.visited.insert(service.clone());
         }
-        if before.is_none_or(|before| before.runs != state.runs) {
+        if before
+            .as_ref()
+            .is_none_or(|before| before.runs != state.runs)
+        {
             self.look_now(now, service, instance);
         }
+        self.tell_kept(service, instance, before.as_ref(), state);
         self.report_agent(now);
+    }
+
+    /// Once at each node that heard of it.
+    fn tell_kept(
+        &mut self,
+        service: &ServiceName,
+        instance: &InstanceId,
+        before: Option<&AgentState>,
+        now_is: &AgentState,
+    ) {
+        if let (Some(before), Some(what)) = (before, &now_is.kept)
+            && before.kept.as_ref() != Some(what)
+        {
+            let (instance, what) = (instance.clone(), what.clone());
+            self.publish(service, EventKind::DivergedKept { instance, what });
+        }
     }
 
     /// Tells every other voter what this node's agent does, at its pace.
@@ -225,12 +246,16 @@ impl Sentinel {
         for (service, instances) in report.instances {
             for (instance, state) in instances {
                 let key = (service.clone(), instance.clone());
-                let before = self.agents.known.get(&key);
+                let before = self.agents.known.get(&key).cloned();
                 if before.is_none() && self.agents.known.len() >= CLAIMS_MAX {
                     continue;
                 }
-                let changed = before.is_none_or(|before| before.state != state);
-                let turned = before.is_some_and(|before| before.state.runs != state.runs);
+                let before = before.map(|before| before.state);
+                let changed = before.as_ref() != Some(&state);
+                let turned = before
+                    .as_ref()
+                    .is_some_and(|before| before.runs != state.runs);
+                self.tell_kept(&service, &instance, before.as_ref(), &state);
                 let claim = Claim {
                     agent: from.clone(),
                     beat: report.beat,

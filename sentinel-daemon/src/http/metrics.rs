@@ -59,6 +59,7 @@ impl Counted {
             | EventKind::RepointSent { .. }
             | EventKind::RepointDone { .. }
             | EventKind::Demoted { .. }
+            | EventKind::DivergedKept { .. }
             | EventKind::FailoverEnded
             | EventKind::FailoverAborted { .. }
             | EventKind::Admitted { .. }

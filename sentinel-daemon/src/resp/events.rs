@@ -33,6 +33,7 @@ pub fn messages(event: &Event, known: Option<&ServiceView>) -> Vec<Message> {
         EventKind::ServiceAdded
         | EventKind::SwitchoverStarted { .. }
         | EventKind::SwitchoverCalledOff { .. }
+        | EventKind::DivergedKept { .. }
         | EventKind::Admitted { .. }
         | EventKind::Excluded { .. }
         | EventKind::Readmitted { .. }
@@ -94,6 +95,7 @@ fn without_primary(event: &Event, known: Option<&ServiceView>) -> Vec<Message> {
         EventKind::ServiceAdded
         | EventKind::SwitchoverStarted { .. }
         | EventKind::SwitchoverCalledOff { .. }
+        | EventKind::DivergedKept { .. }
         | EventKind::InstanceDiscovered { .. }
         | EventKind::InstanceDown { .. }
         | EventKind::InstanceUp { .. }

@@ -351,6 +351,7 @@ impl World {
         let state = AgentState {
             runs: Some(self.instances[i].process != Process::Dead),
             doing: String::new(),
+            kept: None,
         };
         let input = Input::Noted {
             service: service_name(),

@@ -50,6 +50,15 @@ fn a_diverged_primary_is_rewound_and_its_own_log_is_kept() {
     let line = lines
         .find(|line| line.contains("only this instance had") && line.contains(&bytes.to_string()));
     assert!(line.is_some(), "{told}\n{log}");
+    // Every node is told, not only the one whose agent it is.
+    let other = standbys[0];
+    cluster.until("another node tells the event", || {
+        let log = cluster.nodes[other].log();
+        let mut lines = log.lines();
+        lines
+            .any(|line| line.contains("diverged_kept") && line.contains(&bytes.to_string()))
+            .then_some(())
+    });
     let (_, folder) = told.rsplit_once(" are in ").unwrap();
     let text = fs::read_to_string(format!("{folder}/diverged.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();

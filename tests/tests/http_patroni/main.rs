@@ -205,6 +205,7 @@ const NO_PRIMARY: [(&str, Change); 11] = [
         instance(orders, PRIMARY).agent = Some(AgentState {
             runs: Some(false),
             doing: String::new(),
+            kept: None,
         });
     }),
     ("127.0.0.1:33423 has not answered this node yet", |orders| {
@@ -468,6 +469,7 @@ async fn documents_leave_out_what_is_not_known() {
         instance(orders, PRIMARY).agent = Some(AgentState {
             runs: Some(false),
             doing: String::new(),
+            kept: None,
         });
         instance(orders, REPLICA).health = Health::Down(Evidence::Silence);
     }));

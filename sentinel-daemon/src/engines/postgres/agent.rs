@@ -116,7 +116,8 @@ fn agent_settings(
             fast: limits.fast,
             immediate: limits.immediate,
         },
-        rewind: service.replication.clone(),
+        // The coordinator's own role, which has what `sentinel postgres grants` prints.
+        rewind: None,
         postgres: service,
         first_settings: entry.first_settings.clone(),
         slots_kept: entry.slots_kept,
@@ -278,13 +279,14 @@ fn told(status: &AgentStatus) -> Told {
             diverged.folder.display()
         )
     });
-    let words: Vec<String> = [busy, status.problem.clone(), kept]
+    let words: Vec<String> = [busy, status.problem.clone(), kept.clone()]
         .into_iter()
         .flatten()
         .collect();
     Told {
         runs,
         doing: words.join("; "),
+        kept,
     }
 }
 
