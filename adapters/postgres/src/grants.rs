@@ -1,4 +1,4 @@
-//! The SQL that gives the coordinator's role what it needs, and no more.
+//! The SQL that gives the coordinator's role what it and its agents need, and no more.
 //!
 //! From 15 on the role is no superuser. Before, `ALTER SYSTEM` cannot be granted, and it has to be one.
 //! Does not know the password: who runs the SQL sets it.
@@ -28,12 +28,20 @@ BEGIN
     GRANT EXECUTE ON FUNCTION pg_reload_conf() TO {name};
     GRANT EXECUTE ON FUNCTION pg_wal_replay_resume() TO {name};
     GRANT EXECUTE ON FUNCTION pg_stat_file(text) TO {name};
+    -- For agents: pg_rewind, and reading of timeline histories. The last two read any file of the data folder, which
+    -- REPLICATION may copy as a whole anyway. All four may be left out where no agent runs.
+    GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean) TO {name};
+    GRANT EXECUTE ON FUNCTION pg_stat_file(text, boolean) TO {name};
+    GRANT EXECUTE ON FUNCTION pg_read_binary_file(text) TO {name};
+    GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint, boolean) TO {name};
     IF current_setting('server_version_num')::int >= 150000 THEN
         FOREACH parameter IN ARRAY ARRAY['primary_conninfo', 'primary_slot_name',
                 'synchronous_standby_names', 'default_transaction_read_only'] LOOP
             -- Servers before 15 do not know the words, so they are not read there.
             EXECUTE format('GRANT ALTER SYSTEM ON PARAMETER %I TO %I', parameter, {text});
         END LOOP;
+        -- For agents too: a rewind needs a checkpoint of the new primary.
+        GRANT pg_checkpoint TO {name};
     ELSE
         -- Before 15 only a superuser may change the server's settings.
         ALTER ROLE {name} SUPERUSER;
@@ -60,5 +68,11 @@ mod tests {
         let sql = grants("sentinel");
         assert!(sql.contains("'primary_conninfo'"));
         assert!(sql.contains("SUPERUSER"));
+    }
+
+    #[test]
+    fn no_empty_line_ends_it_early() {
+        // Single-user mode takes a semicolon before an empty line for the end of a statement.
+        assert!(!grants("sentinel").contains("\n\n"));
     }
 }

@@ -85,7 +85,7 @@ impl PostgresServer {
             .output();
         must_succeed("initdb", made);
         let statements = self.folder().join("roles.sql");
-        account::write(&statements, &roles::sql(&self.version)).expect("our folder is writable");
+        account::write(&statements, &roles::sql()).expect("our folder is writable");
         let given = self
             .command("postgres")
             .args(["--single", "-j", "-F", "-D"])

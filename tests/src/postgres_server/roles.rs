@@ -1,8 +1,7 @@
 //! The roles of every test server and how they may log in.
 //!
-//! Decides nothing at run time: it is the text that a new server is given. Knows which grants exist since when.
-
-use crate::postgres_server::PostgresVersion;
+//! Decides nothing at run time: it is the text that a new server is given. The grants are exactly those that
+//! `sentinel postgres grants` prints.
 
 /// The password of every role that is asked for one.
 pub const PASSWORD: &str = "not-secret";
@@ -82,7 +81,7 @@ pub(super) fn access() -> String {
 }
 
 /// The SQL that makes the roles, for single-user mode: a statement ends with a semicolon and an empty line.
-pub(super) fn sql(version: &PostgresVersion) -> String {
+pub(super) fn sql() -> String {
     let mut statements = vec![
         format!("CREATE ROLE {} LOGIN", Role::App.name()),
         // Everybody's until 15.
@@ -102,47 +101,13 @@ pub(super) fn sql(version: &PostgresVersion) -> String {
             | Role::Superuser => "scram-sha-256",
         };
         statements.push(format!("SET password_encryption = '{encryption}'"));
-        statements.push(format!(
-            "CREATE ROLE {name} LOGIN REPLICATION PASSWORD '{PASSWORD}'"
-        ));
-        statements.extend(grants(name, version.major()));
+        statements.push(
+            sentinel_postgres::grants(name)
+                .trim_end()
+                .trim_end_matches(';')
+                .to_owned(),
+        );
+        statements.push(format!("ALTER ROLE {name} PASSWORD '{PASSWORD}'"));
     }
     statements.join(";\n\n") + ";\n\n"
-}
-
-fn grants(role: &str, major: u32) -> Vec<String> {
-    let mut grants = vec![format!("GRANT pg_monitor, pg_signal_backend TO {role}")];
-    let emit_message = if major >= 17 {
-        "pg_logical_emit_message(boolean, text, text, boolean)"
-    } else {
-        "pg_logical_emit_message(boolean, text, text)"
-    };
-    for function in [
-        "pg_promote(boolean, integer)",
-        "pg_reload_conf()",
-        "pg_wal_replay_pause()",
-        "pg_wal_replay_resume()",
-        "pg_stat_file(text)",
-        emit_message,
-        // For pg_rewind.
-        "pg_ls_dir(text, boolean, boolean)",
-        "pg_stat_file(text, boolean)",
-        "pg_read_binary_file(text)",
-        "pg_read_binary_file(text, bigint, bigint, boolean)",
-    ] {
-        grants.push(format!(
-            "GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {role}"
-        ));
-    }
-    if major >= 15 {
-        grants.push(format!("GRANT pg_checkpoint TO {role}"));
-        grants.push(format!(
-            "GRANT ALTER SYSTEM ON PARAMETER primary_conninfo, primary_slot_name, \
-             synchronous_standby_names, default_transaction_read_only TO {role}"
-        ));
-    } else {
-        // No lesser role changes settings before 15.
-        grants.push(format!("ALTER ROLE {role} SUPERUSER"));
-    }
-    grants
 }

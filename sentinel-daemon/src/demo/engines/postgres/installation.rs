@@ -35,7 +35,6 @@ const INSTALL: &str = "install it: sudo apt-get install postgresql (with `create
 #[derive(Clone, Debug)]
 pub(super) struct Installation {
     bin: PathBuf,
-    major: u32,
 }
 
 impl Installation {
@@ -60,7 +59,7 @@ impl Installation {
             );
             return Err(no_server(what, INSTALL));
         }
-        Ok(Self { bin, major })
+        Ok(Self { bin })
     }
 
     /// The folder.
@@ -71,11 +70,6 @@ impl Installation {
     /// One of its programs.
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)
-    }
-
-    /// 15 of "15.18".
-    pub(super) fn major(&self) -> u32 {
-        self.major
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn primary(
     configure(account, server, folder)?;
     let statements = folder.with_extension("sql");
     account
-        .write(&statements, &settings::statements(installation, password))
+        .write(&statements, &settings::statements(password))
         .map_err(cannot_write(folder))?;
     let input = std::fs::File::open(&statements).map_err(cannot_write(folder))?;
     let mut single = account.command(installation.program("postgres"));

@@ -64,30 +64,15 @@ pub(super) fn following(standby: &InstanceId, primary: &InstanceId, password: &s
     )
 }
 
-/// What a rewind reads from the primary it does over functions that are not everybody's.
-const REWIND: [&str; 4] = [
-    "pg_ls_dir(text, boolean, boolean)",
-    "pg_stat_file(text, boolean)",
-    "pg_read_binary_file(text)",
-    "pg_read_binary_file(text, bigint, bigint, boolean)",
-];
-
 /// The SQL for a new cluster, for single-user mode: a statement ends with a semicolon and an empty line.
-pub(super) fn statements(installation: &Installation, password: &str) -> String {
-    let mut statements = vec![
+pub(super) fn statements(password: &str) -> String {
+    let statements = [
         "CREATE TABLE public.writes (writer integer, number bigint, value text, PRIMARY KEY (writer, number))".to_owned(),
         format!("CREATE ROLE {CLIENT} LOGIN"),
         format!("GRANT INSERT, SELECT ON public.writes TO {CLIENT}"),
         sentinel_postgres::grants(COORDINATOR).trim_end().trim_end_matches(';').to_owned(),
         format!("ALTER ROLE {COORDINATOR} PASSWORD '{password}'"),
     ];
-    let functions = REWIND.iter();
-    statements.extend(functions.map(|function| {
-        format!("GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {COORDINATOR}")
-    }));
-    if installation.major() >= 15 {
-        statements.push(format!("GRANT pg_checkpoint TO {COORDINATOR}"));
-    }
     statements.join(";\n\n") + ";\n\n"
 }
 
