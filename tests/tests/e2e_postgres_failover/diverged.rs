@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use sentinel_tests::postgres_cluster::{PostgresCluster, Source, Writers};
+use sentinel_tests::postgres_cluster::{PostgresCluster, Shape, Source, Steady, Writers};
 use sentinel_tests::postgres_server::PostgresServer;
 
 /// Committed here without waiting for anybody, whatever the coordinator has set meanwhile.
@@ -13,21 +13,37 @@ fn write_alone(server: &PostgresServer, rows: u32) {
     ));
 }
 
+/// The primary writes so many rows that its standbys never get, and crashes.
+fn crash_diverged(cluster: &mut PostgresCluster, before: Steady, rows: u32) {
+    let standbys = cluster.standbys(before);
+    for standby in standbys {
+        cluster.cut_off(standby, before.primary);
+    }
+    write_alone(&cluster.servers[before.primary], rows);
+    cluster.servers[before.primary].crash();
+    for standby in standbys {
+        cluster.servers[standby].resume();
+    }
+}
+
+/// It has come back by a rewind, and none of those rows is anywhere.
+fn assert_rewound(cluster: &PostgresCluster, before: Steady) {
+    let log = cluster.nodes[before.primary].log();
+    assert!(log.contains("step=Rewinding"), "{log}");
+    assert!(!log.contains("a copy is made"), "{log}");
+    for server in &cluster.servers {
+        let diverged = "SELECT count(*) FROM written WHERE id < 0";
+        assert_eq!(server.value(diverged), "0", "{}", server.instance());
+    }
+}
+
 #[test]
 fn a_diverged_primary_is_rewound_and_its_own_log_is_kept() {
     let mut cluster = PostgresCluster::start();
     let before = cluster.wait_whole();
     let writers = Writers::start(&cluster, Source::Discovery);
     let old = before.primary;
-    let standbys = cluster.standbys(before);
-    for standby in standbys {
-        cluster.cut_off(standby, old);
-    }
-    write_alone(&cluster.servers[old], 1000);
-    cluster.servers[old].crash();
-    for standby in standbys {
-        cluster.servers[standby].resume();
-    }
+    crash_diverged(&mut cluster, before, 1000);
     cluster.wait_new_primary(before);
     writers.wait_for_more(&cluster, 100);
 
@@ -68,12 +84,21 @@ fn a_diverged_primary_is_rewound_and_its_own_log_is_kept() {
         assert!(fs::exists(format!("{folder}/{}", file.as_str().unwrap())).unwrap());
     }
 
-    let after = cluster.end_whole_after(before, writers);
-    for server in &cluster.servers {
-        assert_eq!(
-            server.value("SELECT count(*) FROM written WHERE id < 0"),
-            "0"
-        );
-    }
-    assert_ne!(after.primary, old);
+    cluster.end_whole_after(before, writers);
+    assert_rewound(&cluster, before);
+}
+
+/// The recovery before the rewind ends with a checkpoint, which would remove what the rewind has to read.
+#[test]
+fn a_primary_that_diverged_by_more_log_than_it_keeps_is_rewound_all_the_same() {
+    let lines = ["wal_keep_size = 0", "max_wal_size = '1GB'"];
+    let mut cluster = PostgresCluster::shaped(&Shape {
+        server_lines: lines.map(str::to_owned).to_vec(),
+        ..Shape::default()
+    });
+    let before = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Discovery);
+    crash_diverged(&mut cluster, before, 60_000);
+    cluster.end_whole_after(before, writers);
+    assert_rewound(&cluster, before);
 }

@@ -8,6 +8,7 @@ mod cascades;
 mod crashes;
 mod diverged;
 mod full_disk;
+mod in_a_row;
 mod interrupted;
 mod killed;
 mod quick_succession;

@@ -287,7 +287,9 @@ impl Rejoin<'_> {
                 .arg(format!("config_file={}", path.display()));
         }
         // Nobody is there to acknowledge, and nothing of this is acknowledged to anybody.
-        command.args(["-c", "synchronous_standby_names=", "template1"]);
+        command.args(["-c", "synchronous_standby_names="]);
+        // Its last checkpoint must not remove the log since the parting, of which the rewind lives.
+        command.args(["-c", "wal_keep_size=1TB", "template1"]);
         self.programs
             .run("postgres", command, RECOVERY_LIMIT)
             .await?;
