@@ -67,7 +67,7 @@ fn a_diverged_primary_is_rewound_and_its_own_log_is_kept() {
         .find(|line| line.contains("only this instance had") && line.contains(&bytes.to_string()));
     assert!(line.is_some(), "{told}\n{log}");
     // Every node is told, not only the one whose agent it is.
-    let other = standbys[0];
+    let [other, _] = cluster.standbys(before);
     cluster.until("another node tells the event", || {
         let log = cluster.nodes[other].log();
         let mut lines = log.lines();
