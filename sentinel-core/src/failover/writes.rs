@@ -9,7 +9,7 @@ use crate::action::ActionKind;
 use crate::failover::plan::{Note, Plan};
 use crate::failover::sight::Sight;
 use crate::id::Member;
-use crate::observation::{Facts, Link, Writes};
+use crate::observation::{Facts, Link, ReplicaLink, Writes};
 
 /// How long after the pause of a switchover its primary has to take writes again before it counts as lost.
 const RESUME_WITHIN: Duration = Duration::from_secs(15);
@@ -19,8 +19,14 @@ pub(super) fn writes(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, facts
     let Some(config) = sight.state.configs.last() else {
         return;
     };
+    // A replica that hangs still streams to its primary, for as long as that one tolerates silence.
+    let answers = |replica: &ReplicaLink| {
+        let watch = sight.watch(&replica.instance);
+        watch.is_some_and(|watch| !watch.is_down())
+    };
     let streaming = facts.replicas.iter().filter(|replica| {
-        replica.link == Link::Streaming && config.members.contains_key(&replica.instance)
+        let member = config.members.contains_key(&replica.instance);
+        member && replica.link == Link::Streaming && answers(replica)
     });
     let (streaming, k) = (streaming.count(), config.k as usize);
     match (facts.writes, streaming >= k) {
