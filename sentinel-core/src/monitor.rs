@@ -32,6 +32,8 @@ pub struct Watch {
     detector: Detector,
     under_way: Option<(ProbeId, Instant)>,
     next_probe: Instant,
+    /// When the newest probe set out, whatever became of it.
+    probed_at: Option<Instant>,
     /// Fresh facts were asked for while a probe was under way.
     again: Option<Instant>,
     reading: Option<Reading>,
@@ -50,6 +52,7 @@ impl Watch {
             detector: Detector::new(now, settings.down_after, settings.refused_after, late_after),
             under_way: None,
             next_probe: now,
+            probed_at: None,
             again: None,
             reading: None,
             rejected: None,
@@ -71,6 +74,12 @@ impl Watch {
     /// The newest facts.
     pub fn reading(&self) -> Option<&Reading> {
         self.reading.as_ref()
+    }
+
+    /// When it was last asked for facts, by a probe or by the action that read them.
+    pub fn asked_at(&self) -> Option<Instant> {
+        let read = self.reading.as_ref().map(|reading| reading.asked_at);
+        read.max(self.probed_at)
     }
 
     /// The newest facts, provided that the instance is up: what it said last still holds.
@@ -140,6 +149,7 @@ impl Monitor {
     pub fn on_probe(&mut self, now: Instant, instance: &InstanceId, id: ProbeId) {
         if let Some(watch) = self.watches.get_mut(instance) {
             watch.under_way = Some((id, now));
+            watch.probed_at = Some(now);
         }
     }
 

@@ -411,11 +411,11 @@ impl Sentinel {
         let Some(post) = self.posts.get_mut(name) else {
             return;
         };
+        // A probe that was turned away counts too: refusals come back at once, and would be asked for without a pause.
         let last = post
             .monitor
             .get(instance)
-            .and_then(|watch| watch.reading())
-            .map(|reading| reading.asked_at);
+            .and_then(|watch| watch.asked_at());
         let at = last.map_or(now, |asked_at| (asked_at + LOOK_PACE).max(now));
         post.monitor.hurry(at, instance);
         self.timers
