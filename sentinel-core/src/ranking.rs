@@ -72,6 +72,15 @@ impl ServiceState {
             .or_else(|| fork.and_then(left_by))
     }
 
+    /// How much of the chain an instance held that has forked here since: as much as when it was told, for what it lost by
+    /// its fork was no whole record. Once another primary has left the chain there, that one's writes have the same
+    /// offsets and are whole, so that what was lost ranks with them no more.
+    pub fn held_when_told(&self, instance: &InstanceId, fork: &Position, offset: Offset) -> Offset {
+        let told = self.told.get(instance);
+        let told = told.filter(|_| self.chain.ends_with(&fork.lineage));
+        told.map_or(offset, |told| told.start.max(offset))
+    }
+
     /// Priority of an instance for promotion: the settings' word, else its own.
     pub fn priority(&self, instance: &InstanceId, facts: &Facts) -> u32 {
         self.settings

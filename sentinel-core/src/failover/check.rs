@@ -137,8 +137,7 @@ fn promote(sight: &Sight<'_>, decision: &Decision) -> Result<(), CheckError> {
         if evidence.facts.fork.as_ref() != Some(position) {
             return Err(CheckError::Target("did not fork where it is said to"));
         }
-        let told = state.told.get(&target.instance);
-        held = told.map_or(held, |told| told.start.max(held));
+        held = state.held_when_told(&target.instance, position, held);
     }
     if !evidence.facts.synced || held < state.floor {
         return Err(CheckError::Target("has not all data"));

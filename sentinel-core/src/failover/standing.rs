@@ -6,7 +6,8 @@
 //! order to promote then only puts the new write quorum in force there.
 //!
 //! Where it forked may lie before the point at which it was told, and then before the floor that this point became: what
-//! lay between was a piece of a record. It ranks with the point at which it was told.
+//! lay between was a piece of a record. It ranks with the point at which it was told, until another primary has left the
+//! chain there: that one's writes have the same offsets as the piece that was lost, and are whole.
 
 use std::collections::BTreeMap;
 
@@ -50,13 +51,15 @@ fn stands<'a>(sight: &Sight<'a>, instance: &InstanceId) -> Option<Standing<'a>> 
         instance: instance.clone(),
         incarnation: facts.incarnation.clone(),
     };
+    let held = sight.state.held_when_told(instance, &position, offset);
+    let target = Target {
+        member,
+        position,
+        offset,
+    };
     Some(Standing {
-        target: Target {
-            member,
-            position,
-            offset,
-        },
-        held: told.start.max(offset),
+        target,
+        held,
         reading,
     })
 }

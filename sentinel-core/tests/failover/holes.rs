@@ -276,6 +276,36 @@ fn a_told_primary_counts_although_it_forked_below_the_floor() {
     assert_eq!(state.floor.0, 96);
 }
 
+/// Both forked below the point at which they were told; the second one was seen, and a member has a write of its branch
+/// there, at an offset that the first one once had as a piece of a record. That piece must not win over the write (S2).
+#[test]
+fn a_told_primary_does_not_outrank_the_writes_of_the_one_that_came_after_it() {
+    let mut world = World::new(3);
+    world.steady_on(0, 3);
+    for n in 0..4 {
+        world.server(n).stubborn = true;
+    }
+    (world.server(1).torn, world.server(2).torn) = (4, 4);
+    world.server(1).hang_on = Some("promote");
+    world.server(0).alive = false;
+    world.until("the second one", |world| {
+        world.state().stage == Stage::Repointing
+    });
+    assert_eq!(world.state().primary.unwrap().instance, instance(2));
+    // A write at 99 is acknowledged by the last member, and the second one is lost before anybody saw that.
+    let server = world.server(2);
+    (server.offset, server.alive) = (99, false);
+    let lineage = server.lineage;
+    let server = world.server(3);
+    (server.upstream, server.lineage) = (Some(instance(2)), lineage);
+    (server.fork, server.offset) = (Some((1, 96)), 99);
+    let server = world.server(1);
+    (server.hung, server.hang_on) = (false, None);
+    world.run(LONG);
+    let answer = world.state().answer.unwrap();
+    assert_eq!(answer.primary, instance(3), "{:?}", world.report());
+}
+
 fn stubborn_target_lost(torn: u64) -> World {
     let mut world = World::new(2);
     world.steady_on(0, 2);
