@@ -121,11 +121,16 @@ impl Chain {
 
     /// Opens a branch of a primary about to be promoted; its lineage is not known yet.
     pub fn open(&mut self, start: Offset) {
+        self.open_torn(start, start);
+    }
+
+    /// The same for one that has left the branch before it already, and held that up to `held` when it did.
+    pub fn open_torn(&mut self, start: Offset, held: Offset) {
         self.give_up_unnamed();
         self.elements.push(ChainElement {
             lineage: None,
             start,
-            torn_until: start,
+            torn_until: held.max(start),
         });
         if self.elements.len() > CHAIN_ELEMENTS_MAX {
             self.elements.remove(0);

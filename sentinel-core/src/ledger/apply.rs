@@ -200,7 +200,8 @@ impl ServiceState {
             told.branches.insert(position.lineage.clone(), start);
         }
         self.floor = self.floor.max(start);
-        self.chain.open(start);
+        let held = self.held_when_told(&target.instance, position, start);
+        self.chain.open_torn(start, held);
         self.configs = vec![self.config(members.clone(), self.settings.min_replicas)];
         self.stage = Stage::Promoting {
             target: target.clone(),

@@ -306,6 +306,39 @@ fn a_told_primary_does_not_outrank_the_writes_of_the_one_that_came_after_it() {
     assert_eq!(answer.primary, instance(3), "{:?}", world.report());
 }
 
+/// A told primary is promoted again from where it forked, and lost before anybody follows it. A member has what was told,
+/// with the torn record at its end; it must be promoted then (invariant 8).
+#[test]
+fn a_member_with_a_torn_record_is_on_the_chain_of_a_told_primary() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    for n in 0..3 {
+        world.server(n).stubborn = true;
+    }
+    world.server(1).torn = 4;
+    world.server(1).hang_on = Some("promote");
+    world.server(0).alive = false;
+    world.until("chosen", |world| {
+        matches!(world.state().stage, Stage::Promoting { .. })
+    });
+    world.server(2).hung = true;
+    world.until("told", |world| !world.state().told.is_empty());
+    let server = world.server(1);
+    (server.hung, server.hang_on) = (false, None);
+    world.server(2).hung = false;
+    world.until("promoted again", |world| {
+        world.state().stage == Stage::Repointing
+    });
+    assert_eq!(world.state().primary.unwrap().instance, instance(1));
+    world.server(1).alive = false;
+    let server = world.server(2);
+    (server.upstream, server.lineage) = (None, 1);
+    (server.fork, server.offset) = (None, 100);
+    world.run(LONG);
+    let answer = world.state().answer.unwrap();
+    assert_eq!(answer.primary, instance(2), "{:?}", world.report());
+}
+
 fn stubborn_target_lost(torn: u64) -> World {
     let mut world = World::new(2);
     world.steady_on(0, 2);
