@@ -84,8 +84,8 @@ pub struct Desk {
     pub promotion_goes_on: Option<Instant>,
     /// Instances rebuilt by an executed action of this epoch.
     pub rebuilt: BTreeSet<InstanceId>,
-    /// The primary whose writes are paused for a switchover, its last position, and since when.
-    pub paused: Option<(InstanceId, Position, Instant)>,
+    /// The primary whose writes are paused for a switchover, its last position once it has told it, and since when.
+    pub paused: Option<(InstanceId, Option<Position>, Instant)>,
     /// The primary was ordered to pause in this stage: what it and its replicas say from here on is our own doing.
     pub pause_ordered: bool,
     /// Since when too few members stream from the primary.
@@ -237,6 +237,15 @@ impl Desk {
             .map(|(instance, _)| instance.clone())?;
         let order = self.under_way.remove(&instance)?;
         self.jobs.remove(&instance);
+        // It may be paused, or will be, although nobody has heard so: that has to be ended too.
+        let open = matches!(outcome, Outcome::UnderWay(_) | Outcome::Unknown(_));
+        let untold = self
+            .paused
+            .as_ref()
+            .is_none_or(|(_, last, _)| last.is_none());
+        if open && matches!(order.kind, ActionKind::Pause { .. }) && untold {
+            self.paused = Some((instance.clone(), None, now));
+        }
         match outcome {
             Outcome::Done(facts) => {
                 self.retry_at.remove(&instance);
@@ -297,7 +306,7 @@ impl Desk {
             }
             ActionKind::Pause { .. } => {
                 if let Some(position) = facts.position.clone() {
-                    self.paused = Some((instance.clone(), position, now));
+                    self.paused = Some((instance.clone(), Some(position), now));
                 }
             }
             ActionKind::Resume => self.paused = None,

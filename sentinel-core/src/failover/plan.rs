@@ -61,7 +61,7 @@ pub enum Note {
     Short,
     /// Enough do.
     Enough,
-    /// The pause of a switchover is over, because somebody else is primary.
+    /// The pause of a switchover is over: somebody else is primary, or it has ended by itself.
     NotPaused,
 }
 

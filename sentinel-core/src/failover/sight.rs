@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::detector::Evidence;
 use crate::failover::desk::Desk;
 use crate::id::{Incarnation, InstanceId, Member};
 use crate::ledger::ServiceState;
@@ -143,6 +144,15 @@ impl<'a> Sight<'a> {
     /// Whether the quorum thinks that the primary is down.
     pub fn primary_is_down(&self) -> bool {
         self.verdict.is_some_and(Verdict::is_down)
+    }
+
+    /// Whether the quorum thinks so for more than its silence: it answers, and is no longer what was authorised.
+    pub fn primary_lost_authority(&self) -> bool {
+        let lost = |evidence: &Evidence| match evidence {
+            Evidence::Restarted | Evidence::NotPrimary => true,
+            Evidence::Refusal | Evidence::Silence => false,
+        };
+        self.primary_is_down() && self.verdict.is_some_and(|v| v.witnesses.values().any(lost))
     }
 
     /// What would count if every reachable member were frozen now, and why the others would not (rule L6).

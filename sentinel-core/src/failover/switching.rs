@@ -11,7 +11,7 @@ use crate::action::ActionKind;
 use crate::failover::plan::Plan;
 use crate::failover::sight::{Sight, streams};
 use crate::id::{InstanceId, Member};
-use crate::ledger::{Decision, QuorumConfig};
+use crate::ledger::{Decision, QuorumConfig, Stage};
 use crate::position::Offset;
 use crate::reason::Reason;
 
@@ -31,7 +31,8 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &InstanceId) -> Plan {
         return plan;
     };
     match &sight.desk.paused {
-        Some((paused, position, since)) if *paused == primary.instance => {
+        _ if sight.primary_lost_authority() => sight.fail_over(&mut plan),
+        Some((paused, Some(position), since)) if *paused == primary.instance => {
             // What the target has is compared with the last position of the primary, in the primary's own history.
             let holds = sight.facts(target).is_some_and(|facts| {
                 sight.state.admitted(target) == Some(&facts.incarnation)
@@ -135,6 +136,10 @@ pub(crate) fn obstacles(sight: &Sight<'_>, target: &InstanceId) -> Vec<Reason> {
                 reasons.push(Reason::new("veto_priority", text));
             }
         }
+    }
+    if sight.desk.paused.is_some() && !matches!(state.stage, Stage::Switching { .. }) {
+        let text = "the pause of an earlier switchover is not over yet: ask again in a moment";
+        reasons.push(Reason::new("resuming", text));
     }
     reasons.extend(sight.blockers());
     reasons

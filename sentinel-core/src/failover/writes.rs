@@ -56,21 +56,23 @@ pub(super) fn writes(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, facts
 }
 
 /// Ends the pause of a switchover that was called off. While that is under way the primary may not answer, by our own
-/// order, and nobody is promoted for that: `true` then.
+/// order, and nobody is promoted for that: `true` then. One that answers and has lost its authority is no such case: its
+/// replicas need shelter (rule S15). A pause ends by itself long before we cease to ask for its end, so that nothing
+/// else waits for an engine that cannot be told.
 pub(super) fn resume(sight: &Sight<'_>, plan: &mut Plan) -> bool {
     let (Some((paused, _, since)), Some(primary)) = (&sight.desk.paused, &sight.state.primary)
     else {
         return false;
     };
-    if *paused != primary.instance {
+    let until = *since + RESUME_WITHIN;
+    if *paused != primary.instance || sight.now >= until {
         plan.notes.push(Note::NotPaused);
         return false;
     }
     plan.because("resume", format!("{paused} is to take writes again"));
     plan.order(sight, paused, ActionKind::Resume);
-    let until = *since + RESUME_WITHIN;
     plan.wake_at(until);
-    sight.now < until
+    !sight.primary_lost_authority()
 }
 
 /// A replica that reconnects is no reason: writes wait for it as long as silence is tolerated.

@@ -116,3 +116,58 @@ fn a_new_leader_goes_on_where_the_old_one_was_lost() {
     world.server(0).deaf = false;
     world.steady_on(1, 2);
 }
+
+/// Called off, and the agent that could end the pause is gone: the server is started by hand. Nothing but the end of a
+/// pause that is none any more would be ordered of it, and a lost member never left the write quorum.
+#[test]
+fn a_pause_that_nobody_can_end_holds_nothing_else_up() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(2).lagging = true;
+    let server = world.server(0);
+    server.offset += 10;
+    (server.stops_to_pause, server.unminded) = (true, true);
+    world.ask_switchover(Some(2));
+    world.until("called off", |world| called_off(world));
+    let server = world.server(0);
+    (server.alive, server.paused) = (true, false);
+    world.server(2).lagging = false;
+    world.run(Duration::from_secs(20));
+    world.server(1).alive = false;
+    world.steady_on(0, 1);
+}
+
+/// Called off while orders do not reach the primary, which restarts empty. That is not the silence that the pause brought
+/// about: its replicas are frozen before it overwrites them (S15).
+#[test]
+fn a_primary_that_restarts_empty_after_a_switchover_was_called_off_is_replaced() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(2).lagging = true;
+    world.server(0).offset += 10;
+    world.ask_switchover(Some(2));
+    world.until("paused", |world| world.server(0).paused);
+    world.server(0).deaf = true;
+    world.until("called off", |world| called_off(world));
+    world.server(2).lagging = false;
+    let server = world.server(0);
+    (server.life, server.lineage, server.holds_data) = (2, 50, false);
+    let took = world.until("a failover", |world| world.state().token.epoch.0 == 2);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+/// The answer to the pause gets lost, and so does everything after it, until the switchover is called off.
+#[test]
+fn a_pause_of_which_nobody_heard_is_ended_too() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(0).hang_on = Some("pause");
+    world.ask_switchover(Some(2));
+    world.until("paused", |world| world.server(0).paused);
+    let server = world.server(0);
+    (server.hung, server.deaf, server.hang_on) = (false, true, None);
+    world.until("called off", |world| called_off(world));
+    world.server(0).deaf = false;
+    world.until("resumed", |world| !world.server(0).paused);
+    assert_eq!(world.state().token.epoch.0, 1);
+}

@@ -30,6 +30,8 @@ pub(crate) struct Server {
     pub(crate) paused: bool,
     /// It can pause only by ending, as the engine does that needs an agent.
     pub(crate) stops_to_pause: bool,
+    /// It has lost the agent that could end its pause.
+    pub(crate) unminded: bool,
     pub(crate) primary: bool,
     pub(crate) upstream: Option<InstanceId>,
     pub(crate) lineage: u32,
@@ -125,6 +127,7 @@ impl World {
             deaf: false,
             paused: false,
             stops_to_pause: false,
+            unminded: false,
             primary: n == 0,
             upstream: (n != 0).then(|| instance(0)),
             lineage: 1,
@@ -500,6 +503,9 @@ impl World {
                     self.servers.get_mut(&real).unwrap().alive = false;
                     return Outcome::Done(Box::new(last));
                 }
+            }
+            ActionKind::Resume if server.unminded => {
+                return Outcome::Refused("it needs an agent".into());
             }
             ActionKind::Resume => server.paused = false,
             ActionKind::RefuseWrites | ActionKind::AcceptWrites => {
