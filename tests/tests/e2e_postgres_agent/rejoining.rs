@@ -4,7 +4,7 @@ use std::fs;
 
 use sentinel_core::action::{ActionKind, Outcome};
 use sentinel_core::observation::{Facts, Link, Role, Upstream};
-use sentinel_tests::postgres_server::{PostgresServer, PostgresVersion, StopMode};
+use sentinel_tests::postgres_server::{Paused, PostgresServer, PostgresVersion, StopMode};
 
 use crate::minded::{JOB, Minded};
 use crate::stalling::Stalling;
@@ -299,4 +299,26 @@ fn a_standby_that_received_beyond_the_fork_is_brought_over_as_it_is() {
         let aside = minded.settings.state_dir.join("set-aside");
         assert!(fs::read_dir(aside).unwrap().count() > 0);
     }
+}
+
+/// Told to follow a primary that hangs, and frozen over SQL before that answers again: a failover is under way. Brought back
+/// to the old primary, it would acknowledge what nobody looks for any more.
+#[test]
+fn a_job_does_not_undo_a_freeze_that_came_after_it_was_begun() {
+    let (old, new) = pair();
+    let minded = Minded::of(&new);
+    let pid = new.pid();
+    old.pause(Paused::Everything);
+    let primary = old.instance();
+    let begun = minded.order(ActionKind::Rebuild { primary }, 2);
+    assert!(matches!(begun, Outcome::UnderWay(_)), "{begun:?}");
+    minded.order_until_done(&ActionKind::Freeze, 3);
+    old.resume();
+    wait::until("the job has ended, or stopped the server", || {
+        (minded.status().problem.is_some() || new.pid() != pid).then_some(())
+    });
+    assert_eq!(new.pid(), pid, "it was not stopped");
+    let problem = minded.status().problem.unwrap_or_default();
+    assert!(problem.contains("another order"), "{problem}");
+    assert_eq!(new.value("SHOW primary_conninfo"), "");
 }

@@ -9,6 +9,7 @@ mod crossing;
 mod desk;
 mod diverged;
 mod durable;
+mod fence;
 mod host;
 mod journal;
 mod pause;

@@ -16,6 +16,7 @@ use super::configuration;
 use super::control::{self, Control, ControlError, Left};
 use super::desk::Aim;
 use super::diverged::{self, Extent, Keep};
+use super::fence::Fence;
 use super::journal::{Journal, JournalError, Step};
 use super::programs::{ProgramError, Programs, lend_password};
 use super::rebuild::{self, RebuildError};
@@ -40,6 +41,12 @@ pub(super) enum RejoinError {
          move the data folder away if this instance is to become a copy of the primary"
     )]
     Foreign { own: String, theirs: String },
+    /// Somebody acted on the server over SQL after the job was begun: a freeze, for all that is known here.
+    #[error(
+        "the server was given another order after this one was begun, and may be frozen: nothing was touched; the order \
+         is to be given again if it still holds"
+    )]
+    Overtaken,
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     #[error(transparent)]
@@ -140,6 +147,7 @@ impl Rejoin<'_> {
 
     /// Looks before it touches anything, then stops the server and judges what it left.
     async fn begin(&mut self) -> Result<(), RejoinError> {
+        let fence = Fence::raise(self.settings).await;
         let primary = upstream::ask(self.settings, &self.journal.primary).await?;
         if !self.settings.data_dir.join("PG_VERSION").exists() {
             rebuild::check(self.settings, primary.bytes)?;
@@ -148,6 +156,9 @@ impl Rejoin<'_> {
         let control = control::read(self.programs, &self.settings.data_dir).await?;
         if control.system_identifier != primary.theirs.system_identifier {
             return Err(foreign(&control, &primary));
+        }
+        if !fence.stood().await {
+            return Err(RejoinError::Overtaken);
         }
         self.advance(Step::Begun)?;
         self.board.doing("stopping the server");
