@@ -6,6 +6,7 @@ use sentinel_core::action::{ActionKind, Outcome};
 use sentinel_core::observation::{Link, Role, Upstream, Writes};
 use sentinel_tests::postgres_server::{PostgresServer, PostgresVersion, StopMode};
 use sentinel_tests::wait;
+use tokio_postgres::error::SqlState;
 
 use crate::node::{IN_TIME, Node, Trio, frozen, promotion, quorum, replayed, repoint, token};
 
@@ -260,11 +261,16 @@ async fn a_deposed_primary_is_fenced() {
     node.caught_up(&trio.left, &trio.primary).await;
     let left = node.done(&trio.left, ActionKind::Freeze).await;
     node.promoted(&trio.left, &left).await;
+    let session = held_session(&trio.primary).await;
     let demote = ActionKind::Demote {
         primary: trio.left.instance(),
     };
     let text = node.refused(&trio.primary, demote.clone()).await;
     assert!(text.contains("fenced"), "{text}");
+    let ended = tokio::time::timeout(IN_TIME, session.connection).await;
+    let ended = ended.expect("a client's session is ended").unwrap();
+    let error = ended.expect_err("the server ends it, not the client");
+    assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN), "{error}");
     let facts = node.facts(&trio.primary).await;
     assert_eq!((facts.role, facts.writes), (Role::Primary, Writes::Refused));
     assert_eq!(facts.write_quorum.unwrap().members.len(), 0);
@@ -293,6 +299,28 @@ async fn what_needs_a_host_is_refused() {
         assert!(text.contains("agent"), "{text}");
     }
     node.follows(&trio.left, &trio.primary).await;
+}
+
+/// A client's session that asks for nothing.
+struct HeldSession {
+    /// Without it the connection would end by itself.
+    _client: tokio_postgres::Client,
+    connection: tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+async fn held_session(server: &PostgresServer) -> HeldSession {
+    let user = sentinel_tests::postgres_server::Role::App.name();
+    let port = server.port();
+    let conninfo = format!("host=127.0.0.1 port={port} user={user} dbname=postgres");
+    let opened = tokio_postgres::connect(&conninfo, tokio_postgres::NoTls).await;
+    let (client, connection) = opened.unwrap();
+    let connection = tokio::spawn(connection);
+    let row = client.query_one("SELECT 1", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 1);
+    HeldSession {
+        _client: client,
+        connection,
+    }
 }
 
 /// A standby that restarted cannot say how far it received: safe standbys go first, then it all the same.
