@@ -8,6 +8,9 @@ use sentinel_tests::wait;
 
 use crate::{order, other_than, path, to};
 
+/// A target that stopped a moment ago still looks fit, on a busy machine not always long enough.
+const ATTEMPTS: usize = 10;
+
 /// Far above what it takes, so that a slow machine passes, and below the time that a failover waits for one that is lost.
 const GAP_MAX: Duration = Duration::from_secs(5);
 
@@ -113,4 +116,39 @@ fn a_target_that_hangs_leaves_everything_as_it_was() {
     assert_eq!(after.primary, before.primary, "the primary stays");
     writers.wait_for_more(&cluster, 50);
     writers.stop().verify_all(&cluster, after);
+}
+
+/// It stops between the look at it and the last byte, so the primary is paused in vain.
+#[test]
+fn what_is_called_off_after_the_pause_leaves_the_primary_as_it_was() {
+    let cluster = Cluster::start(2);
+    let before = cluster.wait_whole();
+    let target = other_than(&cluster, before);
+    let writers = Writers::start(&cluster, Source::Voters);
+    let late = (0..ATTEMPTS).any(|_| order_to_one_that_stops(&cluster, target, &writers));
+    assert!(late, "never called off after the pause");
+
+    let after = cluster.wait_whole();
+    assert_eq!(after, before, "the primary stays, in its epoch");
+    writers.wait_for_more(&cluster, 50);
+    writers.stop().verify_all(&cluster, after);
+}
+
+/// Whether it was called off because the target did not get the last byte, which is only waited for during a pause.
+fn order_to_one_that_stops(cluster: &Cluster, target: usize, writers: &Writers) -> bool {
+    cluster.wait_whole();
+    let server = &cluster.servers[target];
+    let leader = &cluster.nodes[cluster.leader()];
+    server.pause();
+    // One of these it has not got.
+    writers.wait_for_more(cluster, 2);
+    let (status, answer) = leader.order(&path(), cluster.token(), &to(&server.instance()));
+    let count = writers.count();
+    assert_eq!(status, 409, "{answer}");
+    // The other replica still acknowledges: the primary takes writes again, and does not wait for the one that stands.
+    cluster.until("writes after the pause", || {
+        (writers.count() > count + 1).then_some(())
+    });
+    server.resume();
+    answer["code"] == "called_off" && answer.to_string().contains("did not get the last bytes")
 }
