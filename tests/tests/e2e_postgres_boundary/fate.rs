@@ -40,9 +40,9 @@ pub(crate) enum Recovery {
 /// Of a standby that was brought over by the procedure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handled {
-    /// It streams, and its server has not ended.
+    /// It streams, and its server is the one that the procedure started.
     Follows,
-    /// The procedure failed.
+    /// The procedure failed, or its server ended and was started again.
     Exited,
 }
 
@@ -76,13 +76,22 @@ pub(crate) fn first_look(broken: &Broken) -> FirstLook {
     })
 }
 
+/// An agent that has brought its standby over and goes on minding it.
+pub(crate) struct Brought {
+    _agent: Minded,
+    /// The postmaster's: an agent starts a server again that ended, so that one which runs in the end proves nothing.
+    pid: Option<u32>,
+}
+
 /// Gives a standby an agent, which is ordered to let it follow the promoted server.
-pub(crate) fn bring_over(standby: &PostgresServer, promoted: &PostgresServer) -> Minded {
+pub(crate) fn bring_over(standby: &PostgresServer, promoted: &PostgresServer) -> Brought {
     let agent = Minded::of(standby);
     let primary = promoted.instance();
     agent.committed(&primary, EPOCH);
     agent.order_until_done(&ActionKind::Repoint { primary }, EPOCH);
-    agent
+    let pid = standby.pid();
+    assert!(pid.is_some(), "it runs when the procedure is done");
+    Brought { _agent: agent, pid }
 }
 
 /// What became of the one that was pointed by a reload, after the promoted server wrote up to `end`.
@@ -110,11 +119,15 @@ fn bring_back(broken: &mut Broken) {
     broken.reloaded.start();
 }
 
-/// What became of the one that was brought over.
-pub(crate) fn of_handled(broken: &Broken, end: Offset) -> Handled {
-    let follows = replays_to(&broken.handled, end);
-    let follows = follows && streams_past(&broken.handled, broken.fork);
-    if follows && !broken.handled.log_text().contains("PANIC") {
+/// What became of one that was brought over, after the promoted server wrote from the fork up to `end`.
+pub(crate) fn of_handled(
+    standby: &PostgresServer,
+    brought: &Brought,
+    (fork, end): (Offset, Offset),
+) -> Handled {
+    let follows = replays_to(standby, end) && streams_past(standby, fork);
+    let panicked = standby.log_text().contains("PANIC");
+    if follows && standby.pid() == brought.pid && !panicked {
         Handled::Follows
     } else {
         Handled::Exited

@@ -28,7 +28,7 @@ use fate::{Fate, FirstLook, Handled};
 use place::{Cut, Place, Record};
 use table::Row;
 
-const PLACES: [Place; 15] = [
+const PLACES: [Place; 16] = [
     Place(Record::OnePage, Cut::Fork(0)),
     Place(Record::OnePage, Cut::Fork(12)),
     Place(Record::OnePage, Cut::Fork(24)),
@@ -38,6 +38,7 @@ const PLACES: [Place; 15] = [
     Place(Record::OnePage, Cut::End(1000)),
     Place(Record::Pages, Cut::Fork(0)),
     Place(Record::Pages, Cut::End(-16_424)),
+    Place(Record::Pages, Cut::End(-12_000)),
     Place(Record::Pages, Cut::End(-8232)),
     Place(Record::Pages, Cut::End(-8100)),
     Place(Record::Pages, Cut::End(-40)),
@@ -48,6 +49,9 @@ const PLACES: [Place; 15] = [
 
 /// Two at a time: each has servers that mostly wait for one another.
 const AT_ONCE: usize = 2;
+
+/// Major versions on which the hazard is documented to occur: there a run without an exit shows nothing.
+const HAZARDOUS: [u32; 3] = [15, 16, 18];
 
 #[test]
 fn no_place_of_the_cut_loses_a_standby_or_a_row() {
@@ -78,6 +82,12 @@ fn no_place_of_the_cut_loses_a_standby_or_a_row() {
     for row in &rows {
         check(row);
     }
+    for version in &versions {
+        let mut here = rows.iter().filter(|row| row.version == *version);
+        let exits = here.any(|row| matches!(row.fate, Fate::Exited(_)));
+        let documented = HAZARDOUS.contains(&version.major());
+        assert!(exits || !documented, "{version}: a mere reload did no harm");
+    }
 }
 
 /// A standby that ends soon after it was pointed at a promoted server holds a beginning of the new timeline's file of
@@ -90,15 +100,18 @@ fn a_part_of_the_new_timeline_before_the_fork_is_moved_aside_too() {
         part::receive_a_part(&mut broken);
         let start = part::start_again(&mut broken);
         table::print_part(&version, start);
-        let _agents = [&broken.reloaded, &broken.handled]
+        let documented = HAZARDOUS.contains(&version.major());
+        assert!(start == part::Start::Never || !documented, "{version}");
+        let brought = [&broken.reloaded, &broken.handled]
             .map(|standby| fate::bring_over(standby, &broken.promoted));
         let end = broken.write_past_the_segment();
-        assert_eq!(
-            fate::of_handled(&broken, end),
-            Handled::Follows,
-            "{version}"
-        );
-        assert!(fate::replays_to(&broken.reloaded, end), "{version}");
+        for (standby, brought) in [&broken.reloaded, &broken.handled]
+            .into_iter()
+            .zip(&brought)
+        {
+            let handled = fate::of_handled(standby, brought, (broken.fork, end));
+            assert_eq!(handled, Handled::Follows, "{version}");
+        }
         broken.assert_equal_rows();
     }
 }
@@ -123,10 +136,10 @@ fn play(version: &PostgresVersion, place: Place) -> Row {
     if first == FirstLook::Latent {
         latent::assert_claims_nothing(&broken);
     }
-    let _agent = fate::bring_over(&broken.handled, &broken.promoted);
+    let brought = fate::bring_over(&broken.handled, &broken.promoted);
     let end = broken.write_past_the_segment();
     let fate = fate::of_reloaded(&mut broken, first, end);
-    let handled = fate::of_handled(&broken, end);
+    let handled = fate::of_handled(&broken.handled, &brought, (broken.fork, end));
     broken.assert_equal_rows();
     Row {
         version: version.clone(),
