@@ -1,7 +1,8 @@
 //! Runs PostgreSQL's own programs: which ones, as whom, in what language, and for how long at most.
 //!
-//! Passwords go into the child's environment only, never into its arguments. Nothing of the agent's own `PG…` variables
-//! reaches a child. Does not know what a program is run for.
+//! A password goes into the environment of the child that needs it only, never into its arguments. Of the agent's own
+//! environment only what is harmless reaches a child: it may hold the passwords of services, and `PG…` variables would
+//! lead a tool elsewhere. Does not know what a program is run for.
 
 use std::fs;
 use std::io;
@@ -50,6 +51,18 @@ pub(super) enum ProgramError {
     NotFound(String),
 }
 
+/// What a child has of our environment. What a server inherits, whoever may run programs in it can read.
+const INHERITED: [&str; 8] = [
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "LOGNAME",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+    "USER",
+];
+
 /// What of a program's complaint is worth repeating.
 const COMPLAINT_BYTES_MAX: usize = 600;
 /// Output of a program is cut off here; none that we run has reason to say more.
@@ -96,6 +109,9 @@ impl Programs {
         let mut command = plain("setsid");
         command.arg(inner.as_std().get_program());
         command.args(inner.as_std().get_args());
+        let environment = inner.as_std().get_envs();
+        command.env_clear();
+        command.envs(environment.filter_map(|(name, value)| Some((name, value?))));
         command
     }
 
@@ -109,6 +125,10 @@ impl Programs {
         match self.account {
             Some(account) => {
                 let mut command = plain("setpriv");
+                // Ours are root's. Without them, programs look up the account's own.
+                for name in ["HOME", "LOGNAME", "USER"] {
+                    command.env_remove(name);
+                }
                 command
                     .arg(format!("--reuid={}", account.uid))
                     .arg(format!("--regid={}", account.gid))
@@ -212,9 +232,11 @@ fn candidates(bin_dir: Option<&Path>, version: Option<&str>) -> Vec<PathBuf> {
 
 fn plain(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
-    let ours = std::env::vars_os().map(|(name, _)| name);
-    for name in ours.filter(|name| name.to_string_lossy().starts_with("PG")) {
-        command.env_remove(name);
+    command.env_clear();
+    for name in INHERITED {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
     }
     command
         .env("LC_ALL", "C")
@@ -324,6 +346,37 @@ mod tests {
             .await;
         let text = error.unwrap_err().to_string();
         assert!(text.contains("bad luck") && text.contains('3'), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_child_has_none_of_our_secrets() {
+        let not_inherited = |name: &str| !INHERITED.contains(&name);
+        // Cargo sets some; without one of those, this test would show nothing.
+        assert!(std::env::vars().any(|(name, _)| not_inherited(&name)));
+        let limit = Duration::from_secs(10);
+        let text = programs().run("env", plain("env"), limit).await.unwrap();
+        let names = || text.lines().filter_map(|line| line.split('=').next());
+        assert!(names().any(|name| name == "PATH"), "{text}");
+        assert!(
+            !names().any(|name| not_inherited(name) && name != "LC_ALL"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn another_account_is_not_given_our_home() {
+        let account = Some(Account { uid: 1, gid: 1 });
+        let programs = Programs {
+            account,
+            ..programs()
+        };
+        for command in [programs.command("x"), programs.lasting_command("x")] {
+            let mut set = command
+                .as_std()
+                .get_envs()
+                .filter(|(_, value)| value.is_some());
+            assert!(!set.any(|(name, _)| name == "HOME"), "{command:?}");
+        }
     }
 
     #[tokio::test]

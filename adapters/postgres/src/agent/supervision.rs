@@ -269,11 +269,16 @@ async fn work(shared: Arc<Shared>, aim: Aim, epoch: u64) {
         Err(error @ RejoinError::Foreign { .. }) => Progress::Refused(error.to_string()),
         Err(error) => Progress::Failed(error.to_string()),
     };
-    tracing::info!(instance = %shared.settings.instance, ?aim, ?progress, "the job ended");
-    shared.board.update(|status| match &progress {
-        Progress::Refused(text) | Progress::Failed(text) => status.problem = Some(text.clone()),
-        Progress::Done | Progress::Working => {}
-    });
+    let instance = &shared.settings.instance;
+    match &progress {
+        Progress::Refused(text) | Progress::Failed(text) => {
+            tracing::warn!(%instance, ?aim, problem = text, "the job failed");
+            shared
+                .board
+                .update(|status| status.problem = Some(text.clone()));
+        }
+        Progress::Done | Progress::Working => tracing::info!(%instance, ?aim, "the job is done"),
+    }
     shared.board.idle();
     shared.desk.end(progress);
     shared.news.notify_one();
