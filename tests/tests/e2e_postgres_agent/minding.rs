@@ -20,8 +20,13 @@ fn running(minded: &Minded) {
 }
 
 fn kill_postmaster(server: &PostgresServer) {
-    let pid = i32::try_from(server.pid().unwrap()).unwrap();
-    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let former = server.pid().unwrap();
+    let pid = Pid::from_raw(i32::try_from(former).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    // A killed process ends a moment later.
+    wait::until("the postmaster is gone", || {
+        (server.pid() != Some(former)).then_some(())
+    });
 }
 
 #[track_caller]

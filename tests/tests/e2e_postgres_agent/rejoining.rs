@@ -4,7 +4,9 @@ use std::fs;
 
 use sentinel_core::action::{ActionKind, Outcome};
 use sentinel_core::observation::{Facts, Link, Role, Upstream};
-use sentinel_tests::postgres_server::{Paused, PostgresServer, PostgresVersion, StopMode};
+use sentinel_tests::postgres_server::{
+    Paused, PostgresServer, PostgresVersion, Role as Login, StopMode,
+};
 
 use crate::minded::{JOB, Minded};
 use crate::stalling::Stalling;
@@ -50,6 +52,10 @@ fn follows(facts: &Facts, primary: &PostgresServer) -> bool {
 
 fn equal(one: &PostgresServer, other: &PostgresServer) {
     one.wait_for_standby(other);
+    // It streams before it is consistent, and answers only then.
+    wait::until("the standby answers", || {
+        other.try_query(Login::Superuser, "SELECT 1").ok()
+    });
     assert_eq!(one.value(ROWS), other.value(ROWS));
 }
 
