@@ -356,7 +356,7 @@ pub(crate) fn leader_of(nodes: &[Node]) -> Option<usize> {
         .position(|node| node.answers() && leader.as_str() == node.name())
 }
 
-/// What orders are given with, in the file of [`TOKEN_FILE`].
+/// What orders are given with, in the file of `TOKEN_FILE`.
 pub const TOKEN: &str = "a token for tests";
 /// Name of that file, in the folder of the settings.
 pub(crate) const TOKEN_FILE: &str = "admin.token";

@@ -2,7 +2,7 @@
 //!
 //! An agent keeps the highest token durably and refuses a lower one. Its jobs outlive the deadline of the order that began
 //! them; one that is broken off is begun again when the node is back. Where there is no agent, a person comes by after a
-//! while ([`World::on_hand`]). Knows hosts, not whether an order is wise.
+//! while (`World::on_hand`). Knows hosts, not whether an order is wise.
 
 use std::time::Duration;
 
