@@ -4,13 +4,14 @@
 //! An adapter checks the deadline again on a connection that stands, before the first byte, and in
 //! the same transaction closes every other administrative connection to the instance (rule S6).
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ActionId, InstanceId, Member, ServiceName, Token};
 use crate::observation::{Facts, WriteQuorum};
 use crate::position::Position;
 use crate::time::Deadline;
-use std::time::Duration;
 
 /// One order to one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -57,6 +57,8 @@ pub enum Bug {
     RepointUnchecked,
     /// S12: an instance that was told to promote and may bear the name of another's history is not rebuilt.
     RepointTold,
+    /// A switchover freezes the replicas while the primary takes writes.
+    SwitchWithoutPause,
     /// A new branch is taken to begin where its primary was frozen, not where it says that it begins.
     ForkFromFreeze,
 }

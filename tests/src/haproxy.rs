@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::redis_server::free_port;
+use crate::port::free_port;
 use crate::wait;
 
 /// Where distributions keep it; not on every user's path.

@@ -24,7 +24,7 @@ use std::process::{Child, Command};
 use sentinel_core::id::InstanceId;
 use tempfile::TempDir;
 
-use crate::redis_server::free_port;
+use crate::port::free_port;
 use crate::wait;
 pub use control::{Paused, StopMode};
 use processes::Guard;

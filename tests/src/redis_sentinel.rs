@@ -10,7 +10,8 @@ use std::time::Duration;
 use sentinel_core::id::InstanceId;
 use tempfile::TempDir;
 
-use crate::redis_server::{RedisServer, Running, free_port};
+use crate::port::free_port;
+use crate::redis_server::{RedisServer, Running};
 use crate::wait;
 
 /// Name of the watched service.

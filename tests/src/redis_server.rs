@@ -7,21 +7,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 use sentinel_core::id::InstanceId;
 use tempfile::TempDir;
 
+use crate::port::free_port;
 use crate::wait;
-
-/// Below the range from which the kernel draws ports of outgoing connections: in it, somebody who
-/// tries again and again to reach a dead server's port ends up connected to itself.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
@@ -386,16 +381,6 @@ impl Drop for Running {
         for child in [&mut self.guard, &mut self.server] {
             let _ = child.kill();
             let _ = child.wait();
-        }
-    }
-}
-
-/// A port of 127.0.0.1 that is free at the moment.
-pub fn free_port() -> u16 {
-    loop {
-        let port = rand::rng().random_range(PORTS);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
         }
     }
 }

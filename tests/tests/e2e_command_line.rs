@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use sentinel_tests::redis_server::{RedisServer, free_port};
+use sentinel_tests::port::free_port;
+use sentinel_tests::redis_server::RedisServer;
 use sentinel_tests::sentinel_node::SentinelNode;
 use sentinel_tests::{binary, wait};
 use tempfile::TempDir;

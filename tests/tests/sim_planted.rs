@@ -204,6 +204,18 @@ fn a_member_may_restart_during_a_change() {
     }
 }
 
+/// A switchover that does not wait for the last write of the old primary loses it, though nothing breaks.
+#[test]
+fn a_switchover_that_skips_the_pause_is_noticed() {
+    let found = (1..=SEEDS).find_map(|seed| {
+        let mut settings = Settings::switchovers(seed);
+        settings.bugs = vec![Bug::SwitchWithoutPause];
+        run(settings).violation
+    });
+    let found = found.unwrap();
+    assert_eq!(found.invariant, "4 a switchover loses nothing", "{found:?}");
+}
+
 #[test]
 fn every_planted_bug_is_noticed() {
     let wanted = std::env::var("SIM_BUG").ok();

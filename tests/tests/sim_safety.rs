@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sentinel_tests::sim::history::Totals;
 use sentinel_tests::sim::run::{Report, run};
-use sentinel_tests::sim::settings::{Kind, Settings, Shape};
+use sentinel_tests::sim::settings::Settings;
 use sentinel_tests::sim::trace::Text;
 
 /// Seeds of a usual run.
@@ -82,14 +82,7 @@ fn switchovers_alone_lose_nothing() {
     let mut totals = Totals::default();
     let mut failures = Vec::new();
     for seed in 1..=12 {
-        let mut settings = Settings::quiet(seed);
-        settings.kinds = vec![Kind::Switchover];
-        settings.fault_every_ms = (2_000, 8_000);
-        if seed % 2 == 1 {
-            settings.shape = Shape::Postgres;
-            settings.agents = 3;
-        }
-        let report = run(settings);
+        let report = run(Settings::switchovers(seed));
         failures.extend(failed(seed, &report));
         let ended = report.totals.switchovers - report.totals.called_off;
         if report.totals.promotions + 1 < ended || report.totals.promotions < 3 {

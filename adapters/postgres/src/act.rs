@@ -85,12 +85,11 @@ async fn in_session(
                 upstream,
                 token: action.token,
             };
-            let demote = matches!(action.kind, ActionKind::Demote { .. });
-            match found.status.place {
-                Place::Primary { .. } if demote => {
+            match (&action.kind, &found.status.place) {
+                (ActionKind::Demote { .. }, Place::Primary { .. }) => {
                     demote::fence(&mut session, &found, &order).await
                 }
-                Place::Primary { .. } | Place::Standby(_) => {
+                (_, Place::Primary { .. } | Place::Standby(_)) => {
                     follow::follow(line, &mut session, &found, &order, &mut acting.doubt).await
                 }
             }

@@ -54,6 +54,17 @@ pub struct InForce {
     pub target: Option<Position>,
 }
 
+/// A primary whose writes were ordered to pause, and may be paused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Paused {
+    /// Which one.
+    pub primary: InstanceId,
+    /// Where its last write is; `None` until it has told.
+    pub last: Option<Position>,
+    /// When that was heard, or that the order is open.
+    pub since: Instant,
+}
+
 /// Invariants: everything but `stage_since` belongs to `epoch`; at most one order per instance is under way.
 #[derive(Clone, Debug)]
 pub struct Desk {
@@ -84,8 +95,8 @@ pub struct Desk {
     pub promotion_goes_on: Option<Instant>,
     /// Instances rebuilt by an executed action of this epoch.
     pub rebuilt: BTreeSet<InstanceId>,
-    /// The primary whose writes are paused for a switchover, its last position once it has told it, and since when.
-    pub paused: Option<(InstanceId, Option<Position>, Instant)>,
+    /// The primary whose writes are paused for a switchover, or may be.
+    pub paused: Option<Paused>,
     /// The primary was ordered to pause in this stage: what it and its replicas say from here on is our own doing.
     pub pause_ordered: bool,
     /// Since when too few members stream from the primary.
@@ -242,9 +253,13 @@ impl Desk {
         let untold = self
             .paused
             .as_ref()
-            .is_none_or(|(_, last, _)| last.is_none());
+            .is_none_or(|paused| paused.last.is_none());
         if open && matches!(order.kind, ActionKind::Pause { .. }) && untold {
-            self.paused = Some((instance.clone(), None, now));
+            self.paused = Some(Paused {
+                primary: instance.clone(),
+                last: None,
+                since: now,
+            });
         }
         match outcome {
             Outcome::Done(facts) => {
@@ -306,7 +321,11 @@ impl Desk {
             }
             ActionKind::Pause { .. } => {
                 if let Some(position) = facts.position.clone() {
-                    self.paused = Some((instance.clone(), Some(position), now));
+                    self.paused = Some(Paused {
+                        primary: instance.clone(),
+                        last: Some(position),
+                        since: now,
+                    });
                 }
             }
             ActionKind::Resume => self.paused = None,

@@ -68,7 +68,8 @@ impl<'a> Sight<'a> {
             .then_some((primary, facts))
     }
 
-    /// The name under which a server is known best, if this is another name of it. An alias is never claimed, admitted or ordered, so that one copy is not counted twice.
+    /// The name under which a server is known best, if this is another name of it. An alias is never claimed, admitted or
+    /// ordered, so that one copy is not counted twice.
     pub fn alias_of(&self, instance: &InstanceId) -> Option<&'a InstanceId> {
         let own = &self.facts(instance)?.server;
         let rank = |name: &InstanceId| {

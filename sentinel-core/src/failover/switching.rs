@@ -8,10 +8,12 @@
 use std::time::Duration;
 
 use crate::action::ActionKind;
+use crate::failover::desk::Paused;
 use crate::failover::plan::Plan;
 use crate::failover::sight::{Sight, streams};
 use crate::id::{InstanceId, Member};
 use crate::ledger::{Decision, QuorumConfig, Stage};
+use crate::planted::Bug;
 use crate::position::Offset;
 use crate::reason::Reason;
 
@@ -22,7 +24,7 @@ const PAUSE_WITHIN: Duration = Duration::from_secs(30);
 /// How long a paused primary waits for the target to have the last byte.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
 
-/// A pause ends by itself after this time, should every leader be gone: the catching up, and an ordinary failover.
+/// A pause ends by itself after this time, where the server needs nobody for that: the catching up, and an ordinary failover.
 const PAUSE_LIMIT: Duration = Duration::from_secs(5);
 
 pub(crate) fn plan(sight: &Sight<'_>, target: &InstanceId) -> Plan {
@@ -30,9 +32,15 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &InstanceId) -> Plan {
     let Some(primary) = &sight.state.primary else {
         return plan;
     };
+    let skips_pause = sight.bugs.has(Bug::SwitchWithoutPause);
     match &sight.desk.paused {
         _ if sight.primary_lost_authority() => sight.fail_over(&mut plan),
-        Some((paused, Some(position), since)) if *paused == primary.instance => {
+        _ if skips_pause => plan.decision = Some(Decision::Freeze),
+        Some(Paused {
+            primary: paused,
+            last: Some(position),
+            since,
+        }) if *paused == primary.instance => {
             // What the target has is compared with the last position of the primary, in the primary's own history.
             let holds = sight.facts(target).is_some_and(|facts| {
                 sight.state.admitted(target) == Some(&facts.incarnation)

@@ -60,11 +60,11 @@ pub(super) fn writes(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, facts
 /// replicas need shelter (rule S15). A pause ends by itself long before we cease to ask for its end, so that nothing
 /// else waits for an engine that cannot be told.
 pub(super) fn resume(sight: &Sight<'_>, plan: &mut Plan) -> bool {
-    let (Some((paused, _, since)), Some(primary)) = (&sight.desk.paused, &sight.state.primary)
-    else {
+    let (Some(paused), Some(primary)) = (&sight.desk.paused, &sight.state.primary) else {
         return false;
     };
-    let until = *since + RESUME_WITHIN;
+    let until = paused.since + RESUME_WITHIN;
+    let paused = &paused.primary;
     if *paused != primary.instance || sight.now >= until {
         plan.notes.push(Note::NotPaused);
         return false;

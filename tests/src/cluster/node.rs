@@ -17,7 +17,7 @@ use sentinel_core::id::InstanceId;
 use sentinel_daemon::api::{ExplainJson, PrimaryJson, ServiceJson, StatusJson};
 
 use super::{SERVICE, http};
-use crate::redis_server::free_port;
+use crate::port::free_port;
 use crate::sentinel_node::SentinelNode;
 
 /// What a node does in the cluster.

@@ -188,18 +188,22 @@ impl Written {
         }
     }
 
-    /// Which of them a server does not hold at this moment.
+    /// Which of them a server does not hold at this moment. An order that gets there meanwhile closes the connection of
+    /// who asks, as of every client; then it is asked again.
     ///
     /// # Panics
-    /// When the server does not answer.
+    /// When the server does not answer within the bound.
     pub fn lost_on(&self, server: &RedisServer) -> Vec<&str> {
-        let mut connection = server.connect().expect("the server answers");
         let mut missing = Vec::new();
         for keys in self.0.chunks(1000) {
-            let values: Vec<Option<String>> = redis::cmd("MGET")
-                .arg(keys)
-                .query(&mut connection)
-                .expect("the server answers");
+            let mut failure = None;
+            let values = wait::within(wait::BOUND, || {
+                values_of(server, keys)
+                    .map_err(|error| failure = Some(error))
+                    .ok()
+            });
+            let values = values
+                .unwrap_or_else(|| panic!("{} does not answer: {failure:?}", server.instance()));
             let wrong = keys
                 .iter()
                 .zip(values)
@@ -208,6 +212,10 @@ impl Written {
         }
         missing
     }
+}
+
+fn values_of(server: &RedisServer, keys: &[String]) -> redis::RedisResult<Vec<Option<String>>> {
+    redis::cmd("MGET").arg(keys).query(&mut server.connect()?)
 }
 
 /// A writer that panicked has failed the test by itself.

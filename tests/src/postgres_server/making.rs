@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 
 use super::{FirstStart, PostgresServer, Role, account, roles};
-use crate::redis_server::free_port;
+use crate::port::free_port;
 
 /// Enough for replication tests, and fast: segments of 1 MB, files synced (the coordinator refuses a server that does not
 /// sync). Folders are given from the data folder, so the text is right for every server that gets a copy of it.

@@ -146,6 +146,17 @@ impl Settings {
         }
     }
 
+    /// Switchovers one after the other and nothing else; every other seed has PostgreSQL's shape.
+    pub fn switchovers(seed: u64) -> Self {
+        let mut settings = Self::quiet(seed);
+        settings.kinds = vec![Kind::Switchover];
+        if seed % 2 == 1 {
+            settings.shape = Shape::Postgres;
+            settings.agents = 3;
+        }
+        settings
+    }
+
     /// As the seed has it.
     pub fn drawn(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x5e71_1465);

@@ -56,10 +56,7 @@ fn first_line(text: &str) -> &str {
 }
 
 fn free_voter() -> String {
-    format!(
-        "s1 = \"127.0.0.1:{}\"",
-        sentinel_tests::redis_server::free_port()
-    )
+    format!("s1 = \"127.0.0.1:{}\"", sentinel_tests::port::free_port())
 }
 
 type Row = (SocketAddr, Vec<u8>, &'static str);
@@ -148,7 +145,7 @@ fn garbage_on_each_port_is_answered_and_survived() {
 #[test]
 fn a_wrong_cluster_key_is_named_on_both_sides() {
     let folder = tempfile::tempdir().unwrap();
-    let port = sentinel_tests::redis_server::free_port;
+    let port = sentinel_tests::port::free_port;
     let voters = format!(
         "s1 = \"127.0.0.1:{}\"\ns2 = \"127.0.0.1:{}\"",
         port(),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use sentinel_tests::redis_server::free_port;
+use sentinel_tests::port::free_port;
 use sentinel_tests::sentinel_node::SentinelNode;
 
 use crate::sentinel;

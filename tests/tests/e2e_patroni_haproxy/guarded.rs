@@ -5,8 +5,8 @@ use std::fs;
 use std::net::SocketAddr;
 
 use sentinel_tests::haproxy::Behind;
+use sentinel_tests::port::free_port;
 use sentinel_tests::postgres_server::{PostgresServer, PostgresVersion, Role};
-use sentinel_tests::redis_server::free_port;
 use sentinel_tests::sentinel_node::SentinelNode;
 use tempfile::TempDir;
 

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal};
 use sentinel_core::action::{ActionKind, Outcome};
 use sentinel_core::id::InstanceId;
 use sentinel_core::observation::Role;
-use sentinel_postgres::agent::{AgentState, How};
+use sentinel_postgres::agent::{How, ServerState};
 use sentinel_tests::postgres_server::{Paused, PostgresServer, PostgresVersion, StopMode};
 use sentinel_tests::wait;
 
@@ -15,7 +15,7 @@ use crate::minded::Minded;
 
 fn running(minded: &Minded) {
     wait::until("the agent sees the server", || {
-        (minded.status().state == AgentState::Running).then_some(())
+        (minded.status().state == ServerState::Running).then_some(())
     });
 }
 
@@ -60,7 +60,7 @@ fn the_end_of_a_server_is_noticed_at_once_and_it_is_started_in_place() {
             kill_postmaster(&server);
             let killed = Instant::now();
             wait::until("the end is noticed", || {
-                (minded.status().state != AgentState::Running).then_some(())
+                (minded.status().state != ServerState::Running).then_some(())
             });
             assert!(
                 killed.elapsed() < Duration::from_millis(250),

@@ -8,7 +8,7 @@ use sentinel_core::id::InstanceId;
 
 use super::control;
 use super::host::Shared;
-use super::rejoin;
+use super::own_history;
 use super::upstream;
 use crate::hazard::{self, Judgement, Reached};
 use crate::lsn::Lsn;
@@ -43,7 +43,7 @@ pub(super) async fn judge(shared: &Arc<Shared>, primary: &InstanceId) -> Result<
     let Ok(client) = upstream::connect(settings, &settings.instance).await else {
         return Ok(Crossing::ByHost("the standby does not answer"));
     };
-    let own = rejoin::own_history(settings, &control).map_err(|error| error.to_string())?;
+    let own = own_history::own_history(settings, &control).map_err(|error| error.to_string())?;
     let row = client
         .query_one(REACHED, &[])
         .await

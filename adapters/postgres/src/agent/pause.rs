@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::control::{self, Left};
 use super::host::{Paused, Shared};
-use super::report::AgentState;
+use super::report::ServerState;
 use super::senders;
 use super::server::{self, StopMode};
 use super::upstream;
@@ -55,7 +55,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, limit: Duration) -> Result<Box<Fa
         position.offset = Offset(control.checkpoint.0 + 1);
     }
     facts.replicas.clear();
-    shared.board.state(AgentState::Paused);
+    shared.board.state(ServerState::Paused);
     Ok(facts)
 }
 

@@ -4,32 +4,29 @@
 //! Goes from step to step of the journal; each may have been broken off and is then done again. Asks nobody whether it
 //! should: an order, or the committed table, has said so.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use sentinel_core::id::{Epoch, Token};
 
 use super::boundary;
 use super::configuration;
-use super::control::{self, Control, ControlError, Left};
+use super::control::{self, Control, ControlError};
 use super::desk::Aim;
 use super::diverged::{self, Extent, Keep};
 use super::fence::Fence;
 use super::journal::{Journal, JournalError, Step};
-use super::programs::{ProgramError, Programs, lend_password};
+use super::own_history::own_history;
+use super::programs::{ProgramError, Programs};
 use super::rebuild::{self, RebuildError};
 use super::relation::{self, Own, OwnRole, Parting, Relation};
-use super::report::{Board, percent_of};
+use super::report::Board;
 use super::server::{self, Reached, StartError, StopError, StopMode};
 use super::settings::AgentSettings;
 use super::slots;
 use super::upstream::{self, Primary, UpstreamError};
-use super::wal::history_file;
 use crate::act::SYNC_NAMES;
 use crate::conninfo::Conninfo;
-use crate::history::{DamagedHistory, History, Timeline};
+use crate::history::DamagedHistory;
 use crate::sync_names::{self, Unwritable};
 
 /// Why the folder is not a standby yet. The journal says how far it got; but for `Foreign` a later try goes on there.
@@ -73,12 +70,6 @@ pub(super) enum RejoinError {
         source: std::io::Error,
     },
 }
-
-/// A rewind that was broken off is tried again so often before a copy is made.
-const REWINDS_MAX: u32 = 2;
-/// Recovery of a server that was killed under load takes minutes.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(1800);
-const SYNC_LIMIT: Duration = Duration::from_secs(600);
 
 /// One job: the folder, the tools, and the journal.
 #[derive(Debug)]
@@ -140,7 +131,7 @@ impl Rejoin<'_> {
         }
     }
 
-    fn advance(&mut self, step: Step) -> Result<(), RejoinError> {
+    pub(super) fn advance(&mut self, step: Step) -> Result<(), RejoinError> {
         tracing::info!(instance = %self.settings.instance, primary = %self.journal.primary, ?step, "rejoin");
         Ok(self.journal.advance(&self.settings.state_dir, step)?)
     }
@@ -257,134 +248,9 @@ impl Rejoin<'_> {
         self.advance_to_copy()
     }
 
-    fn advance_to_copy(&mut self) -> Result<(), RejoinError> {
+    pub(super) fn advance_to_copy(&mut self) -> Result<(), RejoinError> {
         let folder = rebuild::beside(&self.settings.data_dir, "new");
         self.advance(Step::Copying { folder })
-    }
-
-    /// A rewind needs a folder that was left cleanly. The settings are kept before anything overwrites them.
-    async fn prepare_rewind(&mut self, own: &Own) -> Result<(), RejoinError> {
-        match (own.control.left, own.role) {
-            (Left::ShutDown | Left::ShutDownInRecovery, _) => {}
-            (Left::InProduction | Left::InRecovery | Left::Between, OwnRole::Primary) => {
-                self.recover().await?;
-            }
-            // A standby recovers only as one; without an upstream it receives nothing meanwhile.
-            (Left::InProduction | Left::InRecovery | Left::Between, OwnRole::Standby) => {
-                self.board.doing("recovering the standby before the rewind");
-                let account = self.programs.account;
-                configuration::set(&self.settings.data_dir, [("primary_conninfo", "")], account)
-                    .map_err(io(SETTINGS))?;
-                server::start(self.settings, self.programs).await?;
-                server::stop(self.settings, StopMode::Fast).await?;
-            }
-        }
-        configuration::save(&self.settings.data_dir, &self.aside()).map_err(io(SETTINGS))?;
-        self.advance(Step::Rewinding)
-    }
-
-    /// Crash recovery in single-user mode, as `pg_rewind` would do it, but with its own limit and its own error.
-    async fn recover(&self) -> Result<(), RejoinError> {
-        self.board.doing("recovering before the rewind");
-        let mut command = self.programs.command("postgres");
-        command
-            .arg("--single")
-            .arg("-F")
-            .arg("-D")
-            .arg(&self.settings.data_dir);
-        if let Some(path) = &self.settings.config_file {
-            command
-                .arg("-c")
-                .arg(format!("config_file={}", path.display()));
-        }
-        // Nobody is there to acknowledge, and nothing of this is acknowledged to anybody.
-        command.args(["-c", "synchronous_standby_names="]);
-        // Its last checkpoint must not remove the log since the parting, of which the rewind lives.
-        command.args(["-c", "wal_keep_size=1TB", "template1"]);
-        self.programs
-            .run("postgres", command, RECOVERY_LIMIT)
-            .await?;
-        Ok(())
-    }
-
-    async fn rewind(&mut self) -> Result<(), RejoinError> {
-        let from = self.journal.primary.clone();
-        server::stop(self.settings, StopMode::Immediate).await?;
-        if self.journal.rewinds >= REWINDS_MAX {
-            return self.give_up_rewind("it was broken off too often").await;
-        }
-        self.board
-            .doing(format!("rewinding from {from}: waiting for its checkpoint"));
-        upstream::await_checkpoint(self.settings, &from).await?;
-        if let Some(kept) = self
-            .journal
-            .diverged
-            .clone()
-            .filter(|_| self.journal.rewinds > 0)
-        {
-            let control = control::read(self.programs, &self.settings.data_dir).await?;
-            let account = self.programs.account;
-            diverged::put_back(
-                &kept,
-                &self.settings.data_dir,
-                control.segment_size,
-                account,
-            )
-            .map_err(io("the kept log could not be put back"))?;
-        }
-        self.journal.rewinds += 1;
-        self.advance(Step::Rewinding)?;
-        match self.run_rewind().await {
-            Ok(()) => {}
-            Err(ProgramError::Failed { text, .. }) => {
-                // From a primary that is gone, nothing can be concluded about the folder.
-                upstream::ask(self.settings, &from).await?;
-                return self.give_up_rewind(&text).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        // One that was broken off after its last step is found complete, but was never flushed.
-        let mut command = self.programs.command("initdb");
-        command
-            .arg("--sync-only")
-            .arg("-D")
-            .arg(&self.settings.data_dir);
-        self.programs.run("initdb", command, SYNC_LIMIT).await?;
-        self.advance(Step::Rewound)
-    }
-
-    async fn run_rewind(&self) -> Result<(), ProgramError> {
-        let from = &self.journal.primary;
-        let role = self.settings.rewind_role();
-        let database = &self.settings.postgres.dbname;
-        let words = rebuild::connection_words(from, role, Some(database));
-        let mut command = self.programs.command("pg_rewind");
-        command.arg("--target-pgdata").arg(&self.settings.data_dir);
-        command.arg(format!("--source-server={words}"));
-        command.args(["--progress", "--no-ensure-shutdown"]);
-        lend_password(&mut command, role);
-        self.board.doing(format!("rewinding from {from}: copying"));
-        let progress = |line: &str| {
-            tracing::debug!(line, "pg_rewind");
-            if let Some(percent) = percent_of(line) {
-                self.board.percent(percent);
-            }
-        };
-        self.programs.follow("pg_rewind", command, progress).await
-    }
-
-    async fn give_up_rewind(&mut self, reason: &str) -> Result<(), RejoinError> {
-        tracing::warn!(instance = %self.settings.instance, reason, "the rewind failed; a copy is made");
-        let primary = upstream::ask(self.settings, &self.journal.primary).await?;
-        rebuild::check(self.settings, primary.bytes)?;
-        // The settings in the folder may be the primary's by now; the kept ones are its own.
-        configuration::restore(
-            &self.aside(),
-            &self.settings.data_dir,
-            self.programs.account,
-        )
-        .map_err(io(SETTINGS))?;
-        self.advance_to_copy()
     }
 
     /// After a rewind: its own settings, a standby, and a birth of its own.
@@ -484,14 +350,14 @@ impl Rejoin<'_> {
         self.advance(Step::Finished)
     }
 
-    fn aside(&self) -> PathBuf {
+    pub(super) fn aside(&self) -> PathBuf {
         self.settings.state_dir.join("settings")
     }
 }
 
-const SETTINGS: &str = "the settings files could not be kept, put back or written";
+pub(super) const SETTINGS: &str = "the settings files could not be kept, put back or written";
 
-fn io(what: &'static str) -> impl Fn(std::io::Error) -> RejoinError {
+pub(super) fn io(what: &'static str) -> impl Fn(std::io::Error) -> RejoinError {
     move |source| RejoinError::Io { what, source }
 }
 
@@ -500,54 +366,4 @@ fn foreign(control: &Control, primary: &Primary) -> RejoinError {
         own: control.system_identifier.clone(),
         theirs: primary.theirs.system_identifier.clone(),
     }
-}
-
-/// The path of the folder's newest timeline. One of which it holds no more than a file that ends before the fork is not
-/// counted: nothing of it has been replayed, or told to anybody.
-pub(super) fn own_history(
-    settings: &AgentSettings,
-    control: &Control,
-) -> Result<History, RejoinError> {
-    let named = control.timeline.max(control.minimum_recovery_timeline);
-    for logged in logged_timelines(settings, control)?.into_iter().rev() {
-        if logged <= named {
-            break;
-        }
-        let history = history_of(settings, logged)?;
-        let size = control.segment_size;
-        if !boundary::ends_before_fork(&settings.data_dir, &history, size)
-            .map_err(io("the write-ahead log cannot be read"))?
-        {
-            return Ok(history);
-        }
-    }
-    history_of(settings, named)
-}
-
-fn history_of(settings: &AgentSettings, timeline: Timeline) -> Result<History, RejoinError> {
-    if timeline == Timeline(1) {
-        return Ok(History::first());
-    }
-    let path = settings
-        .data_dir
-        .join("pg_wal")
-        .join(history_file(timeline));
-    let text =
-        fs::read_to_string(path).map_err(io("the folder's own timeline history cannot be read"))?;
-    Ok(History::parse(timeline, &text)?)
-}
-
-/// The timelines of the folder's log: right after a promotion only it names the newest.
-fn logged_timelines(
-    settings: &AgentSettings,
-    control: &Control,
-) -> Result<BTreeSet<Timeline>, RejoinError> {
-    let entries = fs::read_dir(settings.data_dir.join("pg_wal"))
-        .map_err(io("the write-ahead log cannot be listed"))?;
-    let logged = entries.filter_map(|entry| {
-        let name = entry.ok()?.file_name();
-        let (timeline, _) = control.segment_size.parse_name(name.to_str()?)?;
-        Some(timeline)
-    });
-    Ok(logged.collect())
 }

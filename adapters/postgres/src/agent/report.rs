@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// State of the server, as its agent sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AgentState {
+pub enum ServerState {
     /// Nothing was looked at yet.
     #[default]
     Unknown,
@@ -41,7 +41,7 @@ pub struct Diverged {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentStatus {
     /// State of the server.
-    pub state: AgentState,
+    pub state: ServerState,
     /// What the agent is doing, for people: `rewinding from 10.0.0.22:5432: copying`.
     pub doing: Option<String>,
     /// How far it is with that.
@@ -79,7 +79,7 @@ impl Board {
         self.0.send_modify(change);
     }
 
-    pub(super) fn state(&self, state: AgentState) {
+    pub(super) fn state(&self, state: ServerState) {
         self.0.send_if_modified(|status| {
             let changed = status.state != state;
             status.state = state;

@@ -15,7 +15,7 @@ use super::host::Shared;
 use super::journal::Journal;
 use super::policy::{self, Decision, Folder, Situation};
 use super::rejoin::{Rejoin, RejoinError};
-use super::report::AgentState;
+use super::report::ServerState;
 use super::server::{self, Running};
 use super::standing::Standing;
 
@@ -38,7 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut down = Down::default();
     loop {
         if shared.desk.is_busy() {
-            shared.board.state(AgentState::Busy);
+            shared.board.state(ServerState::Busy);
             let mut changes = shared.desk.changes();
             drop(
                 changes
@@ -70,7 +70,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// Waits for the end of a server that runs.
 async fn watch(shared: &Arc<Shared>, running: &Running, down: &mut Down) {
-    shared.board.state(AgentState::Running);
+    shared.board.state(ServerState::Running);
     let began = Instant::now();
     tokio::select! {
         text = running.ended() => {
@@ -129,7 +129,7 @@ async fn epoch_here(shared: &Shared) -> Epoch {
 /// Does what the policy says; gives how long nothing more is to be done.
 async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
     if let Some(paused) = shared.pause_now() {
-        shared.board.state(AgentState::Paused);
+        shared.board.state(ServerState::Paused);
         return paused.until.saturating_duration_since(Instant::now());
     }
     let since = *down.since.get_or_insert_with(Instant::now);
@@ -138,7 +138,7 @@ async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
     let folder = match folder(shared) {
         Ok(folder) => folder,
         Err(problem) => {
-            shared.board.state(AgentState::Down);
+            shared.board.state(ServerState::Down);
             shared.board.update(|status| status.problem = Some(problem));
             return LOOK;
         }
@@ -155,7 +155,7 @@ async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
     });
     match decision {
         Decision::Wait(time) => {
-            shared.board.state(AgentState::Down);
+            shared.board.state(ServerState::Down);
             time.min(LOOK)
         }
         Decision::Leave(reason) => {
@@ -171,7 +171,7 @@ async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
             if let Err(problem) = begin(shared, aim, highest).await {
                 shared.board.update(|status| status.problem = Some(problem));
             }
-            shared.board.state(AgentState::Down);
+            shared.board.state(ServerState::Down);
             // A job that failed a moment ago is not begun at once.
             match shared.desk.is_busy() {
                 true => Duration::ZERO,
@@ -201,10 +201,10 @@ fn folder(shared: &Shared) -> Result<Folder, String> {
 }
 
 fn leave(shared: &Shared, reason: &'static str) {
-    if shared.board.show().state != AgentState::Down {
+    if shared.board.show().state != ServerState::Down {
         tracing::info!(instance = %shared.settings.instance, reason, "the server is not started");
     }
-    shared.board.state(AgentState::Down);
+    shared.board.state(ServerState::Down);
     shared
         .board
         .update(|status| status.problem = Some(reason.to_owned()));
@@ -214,7 +214,7 @@ async fn start(shared: &Arc<Shared>, down: &mut Down, standing: &Standing) {
     down.failures += 1;
     down.tried = Some(Instant::now());
     tracing::info!(instance = %shared.settings.instance, attempt = down.failures, epoch = %standing.epoch, "the server is started in place");
-    shared.board.state(AgentState::Starting);
+    shared.board.state(ServerState::Starting);
     let mut changes = shared.desk.changes();
     changes.mark_unchanged();
     tokio::select! {

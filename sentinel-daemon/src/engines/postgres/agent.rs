@@ -10,10 +10,10 @@ use futures_util::future::BoxFuture;
 use sentinel_core::action::{Action, Outcome};
 use sentinel_core::discovery::{Freshness, StageView, View};
 use sentinel_core::id::{InstanceId, ServiceName};
-use sentinel_core::peer::AgentState as Told;
+use sentinel_core::peer::AgentState;
 use sentinel_core::runtime::{AdapterContext, AgentNote, Clock, Handle};
 use sentinel_postgres::agent::{
-    AgentSettings, AgentState, AgentStatus, How, Limits, PostgresHost, Standing,
+    AgentSettings, AgentStatus, How, Limits, PostgresHost, ServerState, Standing,
 };
 use sentinel_postgres::{Host, Hosts, PostgresAdapter, PostgresService};
 use tokio::sync::{mpsc, watch};
@@ -246,23 +246,23 @@ async fn pass_notes(
 }
 
 /// In the core's words, and a few for people.
-fn told(status: &AgentStatus) -> Told {
+fn told(status: &AgentStatus) -> AgentState {
     let runs = match status.state {
-        AgentState::Unknown => None,
-        AgentState::Running => Some(true),
-        AgentState::Down | AgentState::Paused | AgentState::Starting | AgentState::Busy => {
+        ServerState::Unknown => None,
+        ServerState::Running => Some(true),
+        ServerState::Down | ServerState::Paused | ServerState::Starting | ServerState::Busy => {
             Some(false)
         }
     };
     let busy = match (&status.doing, status.percent, status.state) {
         (Some(doing), Some(percent), _) => Some(format!("{doing}, {percent} %")),
         (Some(doing), None, _) => Some(doing.clone()),
-        (None, _, AgentState::Paused) => Some("stopped for a switchover".to_owned()),
-        (None, _, AgentState::Starting) => Some("starting the server".to_owned()),
+        (None, _, ServerState::Paused) => Some("stopped for a switchover".to_owned()),
+        (None, _, ServerState::Starting) => Some("starting the server".to_owned()),
         (
             None,
             _,
-            AgentState::Unknown | AgentState::Running | AgentState::Down | AgentState::Busy,
+            ServerState::Unknown | ServerState::Running | ServerState::Down | ServerState::Busy,
         ) => None,
     };
     let kept = status.diverged.as_ref().map(|diverged| {
@@ -283,7 +283,7 @@ fn told(status: &AgentStatus) -> Told {
         .into_iter()
         .flatten()
         .collect();
-    Told {
+    AgentState {
         runs,
         doing: words.join("; "),
         kept,
@@ -297,13 +297,13 @@ mod tests {
     #[test]
     fn what_an_agent_does_is_said_in_a_few_words() {
         let idle = AgentStatus {
-            state: AgentState::Running,
+            state: ServerState::Running,
             ..AgentStatus::default()
         };
         assert_eq!(told(&idle).doing, "");
         assert_eq!(told(&idle).runs, Some(true));
         let busy = AgentStatus {
-            state: AgentState::Busy,
+            state: ServerState::Busy,
             doing: Some("rewinding from 10.0.0.22:5432: copying".to_owned()),
             percent: Some(40),
             problem: Some("the last try failed".to_owned()),
