@@ -77,6 +77,8 @@ fn the_named_standby_takes_over_and_the_old_primary_follows_without_a_rewind() {
         let (gap, (status, answer)) = gap(&writers, || order(&cluster, target));
         println!("{version:?}: no row for {gap:?}: {answer}");
         assert_eq!(status, 200, "{answer}");
+        let old = cluster.servers[before.primary].instance();
+        assert_eq!(answer["from"], old.to_string());
         assert!(gap < GAP_MAX, "{gap:?}");
         assert_eq!(cluster.wait_new_primary(before), target);
         ends_switched(&cluster, before, &since, writers);

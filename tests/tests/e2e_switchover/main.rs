@@ -1,11 +1,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-//! Switchovers of a real cluster, ordered over HTTP and on the command line, with writers that go on.
+//! Switchovers of a real Redis cluster, ordered over HTTP and on the command line, with writers that go on.
 //!
 //! Each test ends with the cluster whole and with every acknowledged write on every server.
 
 mod command;
 mod http;
-mod postgres;
 
 use sentinel_core::id::InstanceId;
 use sentinel_tests::cluster::{Cluster, SERVICE, Steady};
