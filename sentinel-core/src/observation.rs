@@ -76,6 +76,10 @@ pub struct Facts {
     pub restart_guard: RestartGuard,
     /// Whether it takes writes, as far as too few replicas are concerned.
     pub writes: Writes,
+    /// What ails it though it answers, such as a full disk, with what to do; for people, who alone can mend it. Decides
+    /// nothing, and is not sent on: every node finds it by its own probes.
+    #[serde(skip)]
+    pub trouble: Option<String>,
 }
 
 /// Role of an instance, in our words.

@@ -172,6 +172,9 @@ pub struct InstanceJson {
     pub facts_ms: Option<u64>,
     /// Why the last probe could not be used, for instance a wrong password.
     pub rejected: Option<String>,
+    /// What ails it though it answers, such as a full disk, with what to do; absent when nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// What the agent on its host does; absent when there is none, or none was heard lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentJson>,

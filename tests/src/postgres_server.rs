@@ -13,9 +13,9 @@ mod control;
 mod making;
 mod processes;
 mod roles;
+mod small_disk;
 mod sql;
 mod version;
-mod wal_disk;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ use crate::wait;
 pub use control::{Paused, StopMode};
 use processes::Guard;
 pub use roles::{PASSWORD, Role};
+pub use small_disk::fill;
 pub use sql::Rows;
 pub use version::{PostgresVersion, reachable};
 

@@ -16,6 +16,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, Statement};
 
 use crate::greeting::{Greeting, NotPostgres};
 use crate::query::{self, Status};
+use crate::room::Tried;
 use crate::service::PostgresService;
 
 /// Why there is no answer.
@@ -146,6 +147,20 @@ impl Connection {
         }
         Ok(column)
     }
+
+    /// Sends a statement that writes to a disk, and tells whether there was room.
+    pub(crate) async fn write(&self, statement: &str) -> Result<Tried, ConnectionError> {
+        let Err(error) = self.client.simple_query(statement).await else {
+            return Ok(Tried::Written);
+        };
+        match error.as_db_error() {
+            Some(said) if said.code() == &SqlState::DISK_FULL => {
+                Ok(Tried::Full(said.message().to_owned()))
+            }
+            Some(said) if !is_end(said.code().code()) => Ok(Tried::Untold),
+            Some(_) | None => Err(failed(&error)),
+        }
+    }
 }
 
 impl Drop for Connection {
@@ -191,10 +206,14 @@ fn is_other_protocol(cause: &(dyn std::error::Error + 'static)) -> bool {
         .is_some_and(|inner| inner.is::<NotPostgres>())
 }
 
+/// Whether it closes a session that stood: administrator's order, crash of another session, database dropped.
+fn is_end(code: &str) -> bool {
+    ["57P01", "57P02", "57P04"].contains(&code)
+}
+
 /// What the server's own words mean, by their code.
 pub(crate) fn refusal(code: &str, message: &str) -> ConnectionError {
-    // It closes a session that stood: administrator's order, crash of another session, database dropped.
-    if ["57P01", "57P02", "57P04"].contains(&code) {
+    if is_end(code) {
         return ConnectionError::Broken(message.to_owned());
     }
     let remedy = REMEDIES

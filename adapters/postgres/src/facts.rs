@@ -29,6 +29,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) rest: Rest,
     /// The newest timeline that was seen on its upstream.
     pub(crate) upstream_timeline: Option<Timeline>,
+    /// What its operator has to mend.
+    pub(crate) trouble: Option<String>,
 }
 
 /// Whether a standby's replay stands still.
@@ -81,6 +83,7 @@ pub(crate) fn facts(status: &Status, beside: &Beside<'_>) -> Facts {
         } else {
             Writes::Taken
         },
+        trouble: beside.trouble.clone(),
     }
 }
 
@@ -256,6 +259,7 @@ mod tests {
             history,
             rest: Rest::Moving,
             upstream_timeline: upstream.map(Timeline),
+            trouble: None,
         };
         facts(status, &beside)
     }

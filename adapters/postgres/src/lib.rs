@@ -27,6 +27,7 @@ mod promote;
 mod pulse;
 mod query;
 mod replication;
+mod room;
 mod service;
 mod session;
 mod sightings;

@@ -31,6 +31,7 @@ use crate::lsn::Lsn;
 use crate::orders;
 use crate::pulse::{self, Beat, Pulse};
 use crate::query::{Place, Status};
+use crate::room::{News, Room, Tried};
 use crate::service::PostgresService;
 use crate::sightings::Sightings;
 use crate::timeline::Timelines;
@@ -75,6 +76,8 @@ struct Memory {
     pulse: Option<(ServerId, Pulse)>,
     /// Whether it lets clients in.
     door: Door,
+    /// Whether this server process can write to the disk of its data.
+    room: Option<(ServerId, Room)>,
 }
 
 /// The connection for probes.
@@ -199,7 +202,7 @@ impl Line {
         open.silent_since = None;
         open.stood.fetch_or(answer.is_ok(), Ordering::Relaxed);
         self.known.fetch_or(answer.is_ok(), Ordering::Relaxed);
-        let reading = self.judge(answer?).await;
+        let mut reading = self.judge(answer?).await;
         let mut memory = self.memory.lock().await;
         let entry = memory.door.look(&self.instance);
         let beat = match reading.status.place {
@@ -208,16 +211,40 @@ impl Line {
             }
             Place::Standby(_) => Beat::Fine,
         };
+        let room = memory.room(&reading.status).due(Instant::now());
         drop(memory);
         match beat {
             Beat::Fine => {}
             Beat::Hanging => return Ok(None),
             Beat::Write => drop(open.connection.run(pulse::RECORD).await?),
         }
+        if let Some(statement) = room {
+            let tried = open.connection.write(statement).await?;
+            reading.facts.trouble = self.learn(&reading.status, tried).await;
+        }
         Ok(match entry {
             Entry::Open => Some(reading),
             Entry::Shut => None,
         })
+    }
+
+    /// What is the matter with its disk, by the last try.
+    async fn learn(&self, status: &Status, tried: Tried) -> Option<String> {
+        let mut memory = self.memory.lock().await;
+        let room = memory.room(status);
+        let news = room.learn(tried);
+        let trouble = room.trouble();
+        drop(memory);
+        match news {
+            News::None => {}
+            News::Full => {
+                tracing::warn!(service = %self.service, instance = %self.instance, problem = trouble, "a disk is full");
+            }
+            News::Free => {
+                tracing::info!(service = %self.service, instance = %self.instance, "the disk that was full has room again");
+            }
+        }
+        trouble
     }
 
     async fn judge(&self, status: Status) -> Reading {
@@ -231,6 +258,7 @@ impl Line {
             None
         });
         let rest = memory.rest(&status);
+        let trouble = memory.room(&status).trouble();
         drop(memory);
         if let Some(history) = &history {
             self.sightings.note(&self.service, &self.instance, history);
@@ -242,6 +270,7 @@ impl Line {
             history: history.as_ref(),
             rest,
             upstream_timeline: upstream.map(|history| history.timeline()),
+            trouble,
         };
         let facts = facts::facts(&status, &beside);
         Reading {
@@ -317,6 +346,13 @@ impl Memory {
         self.pulse.take_if(|(of, _)| *of != server);
         let (_, pulse) = self.pulse.get_or_insert_with(|| (server, Pulse::default()));
         pulse
+    }
+
+    fn room(&mut self, status: &Status) -> &mut Room {
+        let server = facts::server(status);
+        self.room.take_if(|(of, _)| *of != server);
+        let (_, room) = self.room.get_or_insert_with(|| (server, Room::default()));
+        room
     }
 
     /// Whether the replay of a standby that has received nothing has come to its end.

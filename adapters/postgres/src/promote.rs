@@ -130,6 +130,7 @@ mod tests {
             replicas: Vec::new(),
             restart_guard: RestartGuard::Unneeded,
             writes: Writes::Taken,
+            trouble: None,
         }
     }
 

@@ -139,6 +139,7 @@ pub(crate) fn read(replies: &[Value]) -> Result<Reading, NotARedis> {
         replicas: replicas(&replication),
         restart_guard: restart_guard(sync, delay, early),
         writes: Writes::Itself,
+        trouble: None,
     };
     let users_file = match reply::setting(users, "aclfile") {
         None | Some("") => UsersFile::Absent,

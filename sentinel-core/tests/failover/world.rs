@@ -461,6 +461,7 @@ impl World {
                 .collect(),
             restart_guard: RestartGuard::None,
             writes: Writes::Itself,
+            trouble: None,
         }
     }
 

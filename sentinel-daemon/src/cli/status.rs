@@ -245,7 +245,7 @@ fn block(service: &ServiceJson) -> Vec<String> {
         .collect();
     lines.extend(aligned(&rows));
     for instance in &service.instances {
-        if let Some(problem) = &instance.rejected {
+        for problem in instance.rejected.iter().chain(&instance.trouble) {
             lines.push(format!("  {}: {problem}", instance.instance));
         }
         lines.extend(agent(instance));
@@ -374,6 +374,16 @@ mod tests {
                 "  127.0.0.1:6379  primary  up for 12.1s               -                        4711    80ms ago",
                 "  127.0.0.1:6380  replica  down by refusal for 100ms  syncing, data not whole  -       900ms ago",
             ]
+        );
+    }
+
+    #[test]
+    fn what_ails_an_instance_is_said_below_the_table() {
+        let mut service = service();
+        service.instances[0].trouble = Some("the disk is full: make room".into());
+        assert_eq!(
+            block(&service).last().unwrap(),
+            "  127.0.0.1:6379: the disk is full: make room"
         );
     }
 

@@ -206,6 +206,7 @@ fn instance(
             .or(own_priority),
         facts_ms: view.facts_at.map(|at| moment.ms_since(at)),
         rejected: view.rejected.clone(),
+        trouble: facts.and_then(|facts| facts.trouble.clone()),
         agent: view.agent.as_ref().map(|agent| AgentJson {
             runs: agent.runs,
             doing: agent.doing.clone(),

@@ -239,7 +239,7 @@ impl Drop for PostgresServer {
         // The guard goes first: it must not kill a later process that got the same id.
         self.guard = None;
         processes::end_all(self.folder());
-        self.unmount_wal_disk();
+        self.unmount_small_disks();
         if let Some(mut postmaster) = self.postmaster.take() {
             let _ = postmaster.wait();
         }

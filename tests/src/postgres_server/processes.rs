@@ -32,7 +32,7 @@ for file in "$FOLDER"/*/postmaster.pid; do
     segment=$(sed -n '7s/.* //p' "$file" 2>/dev/null)
     if [ -n "$segment" ]; then ipcrm -m "$segment" 2>/dev/null; fi
 done
-umount -l "$FOLDER/wal" 2>/dev/null
+umount -l "$FOLDER/wal" "$FOLDER/data" 2>/dev/null
 rm -rf "$FOLDER"
 "#;
 

@@ -319,6 +319,7 @@ impl Instance {
                 Shape::Redis => Writes::Itself,
                 Shape::Postgres => self.postgres.writes,
             },
+            trouble: None,
         }
     }
 

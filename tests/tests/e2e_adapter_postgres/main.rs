@@ -3,6 +3,7 @@
 //!
 //! Each test shows one promise of the adapter; none knows the coordinator. No agent runs.
 
+mod full_disk;
 mod node;
 mod probes;
 mod roles;

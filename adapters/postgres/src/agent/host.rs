@@ -27,6 +27,7 @@ use super::programs::{ProgramError, Programs};
 use super::report::{AgentStatus, Board};
 use super::settings::{AgentSettings, SettingsError};
 use super::slots;
+use super::space;
 use super::standing::{Accepted, Standing, StandingError};
 use super::supervision;
 use crate::host::Host;
@@ -78,7 +79,7 @@ impl From<JournalError> for AgentError {
 pub struct PostgresHost {
     shared: Arc<Shared>,
     status: watch::Receiver<AgentStatus>,
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    tasks: [tokio::task::JoinHandle<()>; 3],
 }
 
 impl std::fmt::Debug for PostgresHost {
@@ -158,6 +159,7 @@ impl PostgresHost {
         let tasks = [
             tokio::spawn(supervision::run(Arc::clone(&shared))),
             tokio::spawn(slots::run(Arc::clone(&shared))),
+            tokio::spawn(space::run(Arc::clone(&shared))),
         ];
         Ok(Self {
             shared,

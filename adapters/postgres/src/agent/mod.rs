@@ -28,6 +28,7 @@ mod senders;
 mod server;
 mod settings;
 mod slots;
+mod space;
 mod standing;
 mod supervision;
 mod upstream;

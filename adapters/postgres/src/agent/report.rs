@@ -52,6 +52,8 @@ pub struct AgentStatus {
     pub last_exit: Option<String>,
     /// Why the last job failed, or why the server could not be started.
     pub problem: Option<String>,
+    /// Which of its disks is full, and what to do.
+    pub full: Option<String>,
 }
 
 impl AgentStatus {

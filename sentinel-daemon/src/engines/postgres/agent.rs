@@ -279,8 +279,10 @@ fn told(status: &AgentStatus) -> AgentState {
             diverged.folder.display()
         )
     });
-    let words: Vec<String> = [busy, status.problem.clone(), kept.clone()]
-        .into_iter()
+    let problems = [status.full.clone(), status.problem.clone()];
+    let words: Vec<String> = std::iter::once(busy)
+        .chain(problems)
+        .chain([kept.clone()])
         .flatten()
         .collect();
     AgentState {
@@ -307,11 +309,12 @@ mod tests {
             doing: Some("rewinding from 10.0.0.22:5432: copying".to_owned()),
             percent: Some(40),
             problem: Some("the last try failed".to_owned()),
+            full: Some("the disk is full".to_owned()),
             ..idle
         };
         assert_eq!(
             told(&busy).doing,
-            "rewinding from 10.0.0.22:5432: copying, 40 %; the last try failed"
+            "rewinding from 10.0.0.22:5432: copying, 40 %; the disk is full; the last try failed"
         );
         assert_eq!(told(&busy).runs, Some(false));
     }
