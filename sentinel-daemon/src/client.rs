@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use sentinel_core::id::InstanceId;
+use sentinel_core::runtime::Secret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::Body;
@@ -12,7 +13,6 @@ use ureq::http::{Response, StatusCode};
 
 use crate::api::ErrorJson;
 use crate::orders::SWITCHOVER_MAX;
-use crate::settings::Secret;
 
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);

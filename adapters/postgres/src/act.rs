@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::id::Token;
 use sentinel_core::observation::{Facts, Persistable, Role, Upstream, WriteQuorum, Writes};
-use tokio::time::timeout;
+use sentinel_core::runtime::{Stop, Turn};
 
 use crate::connection::Connection;
 use crate::demote;
@@ -19,15 +19,13 @@ use crate::line::{Line, Reading};
 use crate::orders;
 use crate::promote::{self, Target};
 use crate::query::Place;
-use crate::session::{Session, Stop};
+use crate::session::Session;
 use crate::sync_names;
 
 /// The state of the actions on one instance; they run one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Acting {
     connection: Option<Connection>,
-    /// The highest token whose action began here.
-    token: Token,
     doubt: Doubt,
 }
 
@@ -36,22 +34,10 @@ const NEEDS_AGENT: &str = "it needs an agent on the host, or a hand";
 
 /// `upstream` leads to the primary that the instance is to follow.
 pub(crate) async fn carry_out(line: &Line, upstream: Option<Arc<Line>>, action: Action) -> Outcome {
-    let left = line.context.clock.until(action.deadline);
-    if left.is_zero() {
-        return Outcome::Refused("nothing was sent: the deadline had passed".into());
-    }
-    let Ok(mut acting) = timeout(left, line.acting.lock()).await else {
-        return Outcome::Refused(
-            "nothing was sent: another action on the instance was still under way at the deadline"
-                .into(),
-        );
+    let mut acting = match line.acting.take(&line.context.clock, &action).await {
+        Ok(acting) => acting,
+        Err(stop) => return stop.into(),
     };
-    if action.token < acting.token {
-        return Outcome::Refused(format!(
-            "nothing was sent: token {} is older than {}, which this node has begun here",
-            action.token, acting.token
-        ));
-    }
     match in_session(line, upstream.as_deref(), &mut acting, &action).await {
         Ok(facts) => Outcome::Done(Box::new(facts)),
         Err(stop) => {
@@ -65,7 +51,7 @@ pub(crate) async fn carry_out(line: &Line, upstream: Option<Arc<Line>>, action: 
 async fn in_session(
     line: &Line,
     upstream: Option<&Line>,
-    acting: &mut Acting,
+    acting: &mut Turn<'_, Acting>,
     action: &Action,
 ) -> Result<Facts, Stop> {
     let standing = acting.connection.take();
@@ -73,7 +59,7 @@ async fn in_session(
     if let Persistable::No(why) = &found.facts.persistable {
         return Err(Stop::Refused(format!("the server {why}")));
     }
-    acting.token = action.token;
+    acting.begin();
     session.close_others().await?;
     let reading = match &action.kind {
         ActionKind::Freeze => freeze(line, &mut session, &found, action.token).await,

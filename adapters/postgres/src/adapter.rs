@@ -5,14 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use sentinel_core::action::{Action, ActionKind, Hand, Outcome};
 use sentinel_core::id::{EngineName, InstanceId, ServiceName};
 use sentinel_core::observation::{Observation, ProbeFailure, ProbeRequest};
-use sentinel_core::runtime::{Adapter, AdapterContext, AdapterFactory};
+use sentinel_core::runtime::{Adapter, AdapterContext, AdapterFactory, Lines};
 
 use crate::act;
 use crate::host::Hosts;
@@ -23,20 +22,14 @@ use crate::sightings::Sightings;
 /// The engine's name in the settings.
 pub const ENGINE: &str = "postgres";
 
-/// Connections to an instance that nobody asked for in so long are closed.
-const UNUSED_MAX: Duration = Duration::from_secs(60);
-
 /// PostgreSQL, from 13 on.
 pub struct PostgresAdapter {
     services: BTreeMap<ServiceName, PostgresService>,
     hosts: Hosts,
     context: AdapterContext,
     sightings: Arc<Sightings>,
-    lines: Mutex<Lines>,
+    lines: Lines<Line>,
 }
-
-/// Each with the time of its last use.
-type Lines = BTreeMap<(ServiceName, InstanceId), (Instant, Arc<Line>)>;
 
 impl fmt::Debug for PostgresAdapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,7 +61,7 @@ impl PostgresAdapter {
             hosts,
             context,
             sightings: Arc::default(),
-            lines: Mutex::default(),
+            lines: Lines::default(),
         }
     }
 
@@ -76,21 +69,11 @@ impl PostgresAdapter {
         let settings = self.services.get(service).ok_or_else(|| {
             format!("service {service} has no settings for PostgreSQL on this node; add it to the settings and restart")
         })?;
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if let Some((used, line)) = lines.get_mut(&(service.clone(), instance.clone())) {
-            *used = now;
-            return Ok(Arc::clone(line));
-        }
-        lines.retain(|_, (used, _)| now.duration_since(*used) < UNUSED_MAX);
-        let shared = (self.context.clone(), Arc::clone(&self.sightings));
-        let (name, at) = (service.clone(), instance.clone());
-        let line = Arc::new(Line::new(name, at, settings.clone(), shared));
-        lines.insert(
-            (service.clone(), instance.clone()),
-            (now, Arc::clone(&line)),
-        );
-        Ok(line)
+        Ok(self.lines.to(service, instance, || {
+            let shared = (self.context.clone(), Arc::clone(&self.sightings));
+            let (service, instance) = (service.clone(), instance.clone());
+            Line::new(service, instance, settings.clone(), shared)
+        }))
     }
 }
 

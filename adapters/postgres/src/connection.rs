@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 
 use sentinel_core::id::InstanceId;
+use sentinel_core::runtime::ConnectionError;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio_postgres::error::SqlState;
@@ -18,23 +19,6 @@ use crate::greeting::{Greeting, NotPostgres};
 use crate::query::{self, Status};
 use crate::room::Tried;
 use crate::service::PostgresService;
-
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ConnectionError {
-    /// Nobody listens at the address; nothing was sent.
-    #[error("connection refused")]
-    Refused,
-    /// The address leads nowhere: no route, no such name, no answer to the connect. Nothing was sent.
-    #[error("unreachable: {0}")]
-    Unreachable(String),
-    /// A connection that stood was closed. What was sent may have been carried out.
-    #[error("connection closed: {0}")]
-    Broken(String),
-    /// The server answered, and will not serve us; the text names the remedy.
-    #[error("{0}")]
-    Rejected(String),
-}
 
 /// What a connection is for; the server's own views show it as the application's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +78,7 @@ impl Connection {
             .dbname(&service.dbname)
             .application_name(purpose.name());
         if let Some(password) = &service.credentials.password {
-            config.password(password.expose());
+            config.password(password.reveal());
         }
         let stream = Greeting::new(dial(instance).await?);
         let (client, driver) = config

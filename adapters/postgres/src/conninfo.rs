@@ -8,8 +8,8 @@ use std::fmt;
 
 use postgres_protocol::escape::escape_literal;
 use sentinel_core::id::InstanceId;
+use sentinel_core::runtime::Secret;
 
-use crate::credentials::Secret;
 use crate::service::PostgresService;
 use crate::sync_names::{Unwritable, standby_name};
 
@@ -61,7 +61,7 @@ impl Conninfo {
         words.insert("application_name", standby_name(standby)?);
         match (&service.passfile, &role.password) {
             (Some(file), _) => drop(words.insert("passfile", file.clone())),
-            (None, Some(password)) => drop(words.insert("password", password.expose().to_owned())),
+            (None, Some(password)) => drop(words.insert("password", password.reveal().to_owned())),
             (None, None) => {}
         }
         let words: Vec<String> = words
@@ -72,8 +72,8 @@ impl Conninfo {
     }
 
     /// The string itself.
-    pub(crate) fn expose(&self) -> &str {
-        self.0.expose()
+    pub(crate) fn reveal(&self) -> &str {
+        self.0.reveal()
     }
 }
 
@@ -211,11 +211,11 @@ mod tests {
         let odd = r"it's \ 'odd' = x";
         let (standby, primary) = (at("10.0.0.2:5433"), at("[2001:db8::1]:5432"));
         let conninfo = Conninfo::follow(&standby, &primary, &service(odd)).unwrap();
-        let words = words(conninfo.expose());
+        let words = words(conninfo.reveal());
         assert_eq!(words["password"], odd);
         assert_eq!(words["user"], "replicator");
         assert_eq!(
-            read(conninfo.expose()),
+            read(conninfo.reveal()),
             Target {
                 instance: Some(primary),
                 application_name: Some("10.0.0.2:5433".into()),
@@ -236,7 +236,7 @@ mod tests {
             ..service("hunter2")
         };
         let conninfo = Conninfo::follow(&at("a:1"), &at("b:2"), &service).unwrap();
-        let words = words(conninfo.expose());
+        let words = words(conninfo.reveal());
         assert!(!words.contains_key("password"));
         assert_eq!(words["passfile"], "/var/lib/postgresql/.pgpass");
         assert_eq!(words["sslmode"], "verify-full");

@@ -6,12 +6,13 @@
 //! set its own rules. What it acknowledges to such a session counts nowhere.
 
 use sentinel_core::observation::Writes;
+use sentinel_core::runtime::Stop;
 
 use crate::act::SYNC_NAMES;
 use crate::follow::{self, Order};
 use crate::line::Reading;
 use crate::orders;
-use crate::session::{Session, Stop};
+use crate::session::Session;
 use crate::sync_names;
 
 /// Fences a server of the same database as the primary's, and says what is left to do.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sentinel_core::id::{InstanceId, Token};
 use sentinel_core::observation::Upstream;
+use sentinel_core::runtime::{ConnectionError, Stop};
 use tokio::time::timeout;
 
 use crate::act::{SYNC_NAMES, never_alone, upstream};
@@ -16,7 +17,7 @@ use crate::conninfo::Conninfo;
 use crate::hazard::{self, Judgement, Reached};
 use crate::line::{Line, Reading};
 use crate::query::{Place, Status};
-use crate::session::{Session, Stop};
+use crate::session::Session;
 
 /// How long safe standbys go before one in the hazard.
 const OTHERS_FIRST: Duration = Duration::from_millis(500);
@@ -107,7 +108,7 @@ async fn look(session: &Session<'_>, upstream: &Line) -> Result<(Reading, Vec<St
     match timeout(session.left(), both).await {
         Ok(Ok((Some(there), slots))) => Ok((there, slots)),
         Ok(Ok((None, _))) | Err(_) => Err(session.stop(&format!("{at} does not answer"))),
-        Ok(Err::<_, crate::connection::ConnectionError>(error)) => {
+        Ok(Err::<_, ConnectionError>(error)) => {
             Err(session.stop(&format!("{at} could not be read: {error}")))
         }
     }
@@ -153,7 +154,7 @@ async fn point(
     };
     let slot = slot(&line.instance, &found.status, slots);
     let nobody = never_alone(found, order.token);
-    let mut settings = vec![("primary_conninfo", conninfo.expose())];
+    let mut settings = vec![("primary_conninfo", conninfo.reveal())];
     if slot != found.status.settings.slot_name {
         settings.push(("primary_slot_name", &slot));
     }
@@ -162,7 +163,7 @@ async fn point(
     let reading = session
         .until("another upstream is in force", |reading| {
             let settings = &reading.status.settings;
-            settings.conninfo.0 == conninfo.expose() && settings.slot_name == slot
+            settings.conninfo.0 == conninfo.reveal() && settings.slot_name == slot
         })
         .await?;
     match upstream(&reading.facts) {

@@ -35,8 +35,9 @@ mod sync_names;
 mod timeline;
 
 pub use adapter::{ENGINE, PostgresAdapter};
-pub use credentials::{Credentials, Secret};
+pub use credentials::Credentials;
 pub use grants::grants;
 pub use hazard::{Judgement, Places, judge_places};
 pub use host::{Host, Hosts};
+pub use sentinel_core::runtime::Secret;
 pub use service::PostgresService;

@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use sentinel_core::id::{InstanceId, ServerId, ServiceName};
 use sentinel_core::observation::{Facts, Observation, ProbeFailure, ProbeRequest};
-use sentinel_core::runtime::AdapterContext;
+use sentinel_core::runtime::{AdapterContext, ConnectionError, Turns};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::act::Acting;
-use crate::connection::{Connection, ConnectionError, Purpose};
+use crate::connection::{Connection, Purpose};
 use crate::conninfo;
 use crate::door::{Door, Entry};
 use crate::facts::{self, Beside, Rest};
@@ -63,7 +63,7 @@ pub(crate) struct Line {
     /// It has given facts once: it is PostgreSQL that listens at the address.
     known: AtomicBool,
     memory: Mutex<Memory>,
-    pub(crate) acting: Mutex<Acting>,
+    pub(crate) acting: Turns<Acting>,
 }
 
 /// What is remembered between readings.
@@ -123,7 +123,7 @@ impl Line {
             standing: Mutex::default(),
             known: AtomicBool::new(false),
             memory: Mutex::default(),
-            acting: Mutex::default(),
+            acting: Turns::default(),
         }
     }
 
@@ -132,7 +132,7 @@ impl Line {
         match timeout(left, self.look()).await {
             Ok(Ok(Some(reading))) => Observation::Facts(Box::new(reading.facts)),
             Ok(Ok(None)) | Err(_) => Observation::Failure(ProbeFailure::TimedOut),
-            Ok(Err(error)) => Observation::Failure(failure(error)),
+            Ok(Err(error)) => Observation::Failure(error.into()),
         }
     }
 
@@ -372,15 +372,5 @@ impl Memory {
         } else {
             Rest::Moving
         }
-    }
-}
-
-fn failure(error: ConnectionError) -> ProbeFailure {
-    match error {
-        ConnectionError::Refused => ProbeFailure::Refused,
-        ConnectionError::Broken(_) => ProbeFailure::Reset,
-        // A host that is gone takes its route and often its name with it: silence, not an answer.
-        ConnectionError::Unreachable(_) => ProbeFailure::TimedOut,
-        ConnectionError::Rejected(text) => ProbeFailure::Rejected(text),
     }
 }

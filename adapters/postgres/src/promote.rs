@@ -6,11 +6,12 @@
 use sentinel_core::id::Member;
 use sentinel_core::observation::{Facts, Role, Upstream, WriteQuorum, Writes};
 use sentinel_core::position::Position;
+use sentinel_core::runtime::Stop;
 
 use crate::act::{put_in_force, upstream};
 use crate::line::Reading;
 use crate::orders;
-use crate::session::{Session, Stop};
+use crate::session::Session;
 
 /// Whom a promotion is for: another life or a move since the decision ends it.
 pub(crate) struct Target<'a> {

@@ -14,9 +14,10 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, Scr
 use postgres_protocol::message::backend::{DataRowBody, ErrorResponseBody, Header, Message};
 use postgres_protocol::message::frontend;
 use sentinel_core::id::InstanceId;
+use sentinel_core::runtime::ConnectionError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::connection::{ConnectionError, Purpose, dial, refusal};
+use crate::connection::{Purpose, dial, refusal};
 use crate::greeting::Greeting;
 use crate::history::{History, Timeline};
 use crate::service::PostgresService;
@@ -116,7 +117,7 @@ impl Replication {
                     "the server wants a password: set password_file for this service".into(),
                 )
             });
-            password.map(|secret| secret.expose().as_bytes())
+            password.map(|secret| secret.reveal().as_bytes())
         };
         let mut answer = BytesMut::new();
         match self.next().await? {

@@ -8,35 +8,16 @@
 
 use std::time::Duration;
 
-use sentinel_core::action::Outcome;
+use sentinel_core::runtime::{ConnectionError, Stop};
 use sentinel_core::time::Deadline;
 use tokio::time::{sleep, timeout};
 
-use crate::connection::{Connection, ConnectionError};
+use crate::connection::Connection;
 use crate::line::{Line, Reading};
 use crate::orders;
 
 /// Between two looks at something that happens within milliseconds.
 const STEP: Duration = Duration::from_millis(2);
-
-/// Why an action ended early.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stop {
-    Refused(String),
-    /// It was told, answers, and is not there yet.
-    UnderWay(String),
-    Unknown(String),
-}
-
-impl From<Stop> for Outcome {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Refused(text) => Self::Refused(text),
-            Stop::UnderWay(text) => Self::UnderWay(text),
-            Stop::Unknown(text) => Self::Unknown(text),
-        }
-    }
-}
 
 /// Invariant: `sent` is set before the first byte of the first order leaves.
 pub(crate) struct Session<'a> {

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sentinel_core::id::{InstanceId, ServerId};
+use sentinel_core::runtime::ConnectionError;
 use tokio::time::Instant;
 
-use crate::connection::ConnectionError;
 use crate::facts;
 use crate::history::{History, Timeline};
 use crate::lsn::Lsn;

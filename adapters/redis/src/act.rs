@@ -15,32 +15,20 @@ use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::id::{InstanceId, Member};
 use sentinel_core::observation::{Facts, Persistable, Role, Upstream, WriteQuorum};
 use sentinel_core::position::Position;
-use tokio::time::timeout;
+use sentinel_core::runtime::{Stop, Turn};
 
 use crate::demote;
 use crate::line::{Acting, Line};
 use crate::orders;
 use crate::reading::Reading;
-use crate::session::{Session, Stop};
+use crate::session::Session;
 
 /// `upstream` leads to the primary that a demoted instance is to follow.
 pub(crate) async fn carry_out(line: &Line, upstream: Option<Arc<Line>>, action: Action) -> Outcome {
-    let left = line.context.clock.until(action.deadline);
-    if left.is_zero() {
-        return Outcome::Refused("nothing was sent: the deadline had passed".into());
-    }
-    let Ok(mut acting) = timeout(left, line.acting.lock()).await else {
-        return Outcome::Refused(
-            "nothing was sent: another action on the instance was still under way at the deadline"
-                .into(),
-        );
+    let mut acting = match line.acting.take(&line.context.clock, &action).await {
+        Ok(acting) => acting,
+        Err(stop) => return stop.into(),
     };
-    if action.token < acting.token {
-        return Outcome::Refused(format!(
-            "nothing was sent: token {} is older than {}, which this node has begun here",
-            action.token, acting.token
-        ));
-    }
     match in_session(line, upstream.as_ref(), &mut acting, &action).await {
         Ok(facts) => Outcome::Done(Box::new(facts)),
         Err(stop) => {
@@ -54,7 +42,7 @@ pub(crate) async fn carry_out(line: &Line, upstream: Option<Arc<Line>>, action: 
 async fn in_session(
     line: &Line,
     upstream: Option<&Arc<Line>>,
-    acting: &mut Acting,
+    acting: &mut Turn<'_, Acting>,
     action: &Action,
 ) -> Result<Facts, Stop> {
     let standing = acting.connection.take();
@@ -62,7 +50,7 @@ async fn in_session(
     if let Persistable::No(why) = &found.facts.persistable {
         return Err(Stop::Refused(format!("the server {why}")));
     }
-    acting.token = action.token;
+    acting.begin();
     let facts = match &action.kind {
         ActionKind::Freeze => freeze(&mut session).await,
         ActionKind::Unfreeze { primary } | ActionKind::Repoint { primary } => {

@@ -4,14 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::id::{EngineName, InstanceId, ServiceName};
 use sentinel_core::observation::{Observation, ProbeFailure, ProbeRequest};
-use sentinel_core::runtime::{Adapter, AdapterContext, AdapterFactory};
+use sentinel_core::runtime::{Adapter, AdapterContext, AdapterFactory, Lines};
 
 use crate::act;
 use crate::line::Line;
@@ -20,18 +19,12 @@ use crate::service::RedisService;
 /// The engine's name in the settings.
 pub const ENGINE: &str = "redis";
 
-/// Connections to an instance that nobody asked for in so long are closed.
-const UNUSED_MAX: Duration = Duration::from_secs(60);
-
 /// Redis and Valkey, from 6.2 on.
 pub struct RedisAdapter {
     services: BTreeMap<ServiceName, RedisService>,
     context: AdapterContext,
-    lines: Mutex<Lines>,
+    lines: Lines<Line>,
 }
-
-/// Each with the time of its last use.
-type Lines = BTreeMap<(ServiceName, InstanceId), (Instant, Arc<Line>)>;
 
 impl fmt::Debug for RedisAdapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,7 +45,7 @@ impl RedisAdapter {
         Self {
             services,
             context,
-            lines: Mutex::default(),
+            lines: Lines::default(),
         }
     }
 
@@ -60,20 +53,10 @@ impl RedisAdapter {
         let settings = self.services.get(service).ok_or_else(|| {
             format!("service {service} has no settings for Redis on this node; add it to the settings and restart")
         })?;
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if let Some((used, line)) = lines.get_mut(&(service.clone(), instance.clone())) {
-            *used = now;
-            return Ok(Arc::clone(line));
-        }
-        lines.retain(|_, (used, _)| now.duration_since(*used) < UNUSED_MAX);
-        let (name, at) = (service.clone(), instance.clone());
-        let line = Arc::new(Line::new(name, at, settings.clone(), self.context.clone()));
-        lines.insert(
-            (service.clone(), instance.clone()),
-            (now, Arc::clone(&line)),
-        );
-        Ok(line)
+        Ok(self.lines.to(service, instance, || {
+            let (service, instance) = (service.clone(), instance.clone());
+            Line::new(service, instance, settings.clone(), self.context.clone())
+        }))
     }
 }
 

@@ -17,28 +17,12 @@ use redis::{
     ServerError, Value,
 };
 use sentinel_core::id::InstanceId;
+use sentinel_core::runtime::ConnectionError;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use crate::credentials::Credentials;
 use crate::overheard::{FirstWords, Overheard};
-
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ConnectionError {
-    /// Nobody listens at the address; nothing was sent.
-    #[error("connection refused")]
-    Refused,
-    /// The address leads nowhere: no route, no such name, no answer to the connect. Nothing was sent.
-    #[error("unreachable: {0}")]
-    Unreachable(String),
-    /// A connection that stood was closed. What was sent may have been carried out.
-    #[error("connection closed: {0}")]
-    Broken(String),
-    /// The server answered, and will not serve us; the text names the remedy.
-    #[error("{0}")]
-    Rejected(String),
-}
 
 /// A connection in RESP2. Dropping it closes the socket at once, also with answers outstanding.
 pub(crate) struct Connection {
@@ -118,7 +102,7 @@ impl Connection {
                 if let Some(username) = &credentials.username {
                     auth.arg(username);
                 }
-                auth.arg(credentials.password.expose());
+                auth.arg(credentials.password.reveal());
                 auth
             }
         };

@@ -58,7 +58,7 @@ pub(crate) async fn fetch(source: Source) -> Result<Copy, CopyError> {
         if let Some(username) = &credentials.username {
             auth.arg(username);
         }
-        auth.arg(credentials.password.expose());
+        auth.arg(credentials.password.reveal());
         ask(&mut stream, &auth).await?;
     }
     let mut sync = redis::cmd("PSYNC");

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use sentinel_core::observation::{Facts, Role};
 use sentinel_core::position::Position;
+use sentinel_core::runtime::Stop;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -21,7 +22,7 @@ use crate::copy::{self, Copy, CopyError, Source};
 use crate::line::Line;
 use crate::orders;
 use crate::reading::Reading;
-use crate::session::{Session, Stop};
+use crate::session::Session;
 
 /// Longer than the pause between two attempts, and short enough to end by itself when nobody comes back.
 const PAUSE: Duration = Duration::from_secs(5);

@@ -22,5 +22,6 @@ mod service;
 mod session;
 
 pub use adapter::{ENGINE, RedisAdapter};
-pub use credentials::{Credentials, Secret};
+pub use credentials::Credentials;
+pub use sentinel_core::runtime::Secret;
 pub use service::RedisService;

@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, Value};
-use sentinel_core::id::{InstanceId, ServiceName, Token};
+use sentinel_core::id::{InstanceId, ServiceName};
 use sentinel_core::observation::{Observation, ProbeFailure, ProbeRequest};
-use sentinel_core::runtime::AdapterContext;
+use sentinel_core::runtime::{AdapterContext, ConnectionError, Turns};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::connection::{Connection, ConnectionError, rejected};
+use crate::connection::{Connection, rejected};
 use crate::demote::Copying;
 use crate::reading::{self, Reading};
 use crate::reply;
@@ -38,7 +38,7 @@ pub(crate) struct Line {
     pub(crate) settings: RedisService,
     pub(crate) context: AdapterContext,
     standing: Mutex<Option<Standing>>,
-    pub(crate) acting: Mutex<Acting>,
+    pub(crate) acting: Turns<Acting>,
     /// Our own action is about to close the standing connection.
     closing: Arc<AtomicBool>,
 }
@@ -47,8 +47,6 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 pub(crate) struct Acting {
     pub(crate) connection: Option<Connection>,
-    /// The highest token whose action began here.
-    pub(crate) token: Token,
     /// The copy of what only this instance has.
     pub(crate) copying: Copying,
 }
@@ -74,7 +72,7 @@ impl Line {
             settings,
             context,
             standing: Mutex::default(),
-            acting: Mutex::default(),
+            acting: Turns::default(),
             closing: Arc::default(),
         }
     }
@@ -83,7 +81,7 @@ impl Line {
         let left = self.context.clock.until(request.deadline);
         match timeout(left, self.look()).await {
             Ok(Ok(reading)) => Observation::Facts(Box::new(reading.facts)),
-            Ok(Err(error)) => Observation::Failure(failure(error)),
+            Ok(Err(error)) => Observation::Failure(error.into()),
             Err(_) => Observation::Failure(ProbeFailure::TimedOut),
         }
     }
@@ -161,14 +159,4 @@ pub(crate) async fn read(connection: &mut Connection) -> Result<Reading, Connect
         return Err(rejected(error));
     }
     reading::read(&replies).map_err(|error| ConnectionError::Rejected(error.to_string()))
-}
-
-fn failure(error: ConnectionError) -> ProbeFailure {
-    match error {
-        ConnectionError::Refused => ProbeFailure::Refused,
-        ConnectionError::Broken(_) => ProbeFailure::Reset,
-        // A host that is gone takes its route and often its name with it: silence, not an answer.
-        ConnectionError::Unreachable(_) => ProbeFailure::TimedOut,
-        ConnectionError::Rejected(text) => ProbeFailure::Rejected(text),
-    }
 }

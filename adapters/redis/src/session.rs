@@ -8,30 +8,14 @@
 use std::time::Duration;
 
 use redis::{Cmd, Value};
-use sentinel_core::action::Outcome;
+use sentinel_core::runtime::{ConnectionError, Stop};
 use sentinel_core::time::Deadline;
 use tokio::time::timeout;
 
-use crate::connection::{Connection, ConnectionError, reply_text};
+use crate::connection::{Connection, reply_text};
 use crate::line::{self, Line};
 use crate::reading::Reading;
 use crate::reply;
-
-/// Why an action ended early.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stop {
-    Refused(String),
-    Unknown(String),
-}
-
-impl From<Stop> for Outcome {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Refused(text) => Self::Refused(text),
-            Stop::Unknown(text) => Self::Unknown(text),
-        }
-    }
-}
 
 /// Invariant: `sent` is set before the first byte of the first transaction leaves.
 pub(crate) struct Session<'a> {

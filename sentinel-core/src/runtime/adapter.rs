@@ -1,4 +1,9 @@
-//! The contract of an engine's adapter: it reports facts and carries out steps, and never decides.
+//! The contract of an engine's adapter: it reports facts and carries out steps, and never decides. The files of its folder
+//! are what every adapter needs for that.
+
+mod connection_error;
+mod lines;
+mod turns;
 
 use std::sync::Arc;
 
@@ -10,6 +15,10 @@ use crate::id::{EngineName, InstanceId, ServiceName};
 use crate::observation::{Observation, ProbeRequest};
 use crate::peer::AgentState;
 use crate::runtime::Clock;
+
+pub use connection_error::ConnectionError;
+pub use lines::Lines;
+pub use turns::{Stop, Turn, Turns};
 
 /// One engine. Both verbs keep their deadlines themselves; a driver gives them a little longer and then gives up.
 pub trait Adapter: Send + Sync + 'static {

@@ -13,6 +13,7 @@ mod handle;
 mod hands;
 pub mod log_file;
 mod questions;
+mod secret;
 mod start;
 mod storage;
 pub mod transport;
@@ -20,8 +21,11 @@ pub mod transport;
 #[cfg(test)]
 mod tests;
 
-pub use adapter::{Adapter, AdapterContext, AdapterFactory, AgentNote};
+pub use adapter::{
+    Adapter, AdapterContext, AdapterFactory, AgentNote, ConnectionError, Lines, Stop, Turn, Turns,
+};
 pub use clock::Clock;
 pub use handle::{Handle, NodeStopped, PrimaryAnswer, RunError, Running};
+pub use secret::Secret;
 pub use start::{PeerListen, StartError, StartOptions, start};
 pub use transport::{ClusterKey, KeyError};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use sentinel_core::id::InstanceId;
 use sentinel_core::reason::Reason;
+use sentinel_core::runtime::Secret;
 
 use super::age::age;
 use super::args::{Format, SettingsArg};
@@ -20,7 +21,7 @@ use crate::api::{ErrorJson, ServiceJson, StatusJson, SwitchoverAskJson, Switchov
 use crate::client::{Client, ClientError};
 use crate::exit::ExitCode;
 use crate::output;
-use crate::settings::{Secret, Settings, read_secret_file};
+use crate::settings::{Settings, read_secret_file};
 
 /// How long a leader that grants it is looked for: a few elections, or the end of another change.
 const PATIENCE: Duration = Duration::from_secs(5);

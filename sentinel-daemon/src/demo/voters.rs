@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 use sentinel_core::id::InstanceId;
+use sentinel_core::runtime::Secret;
 
 use super::engines::Fleet;
 use super::error::{DemoError, system};
@@ -17,7 +18,6 @@ use super::leash::{Leash, Process};
 use super::site::{self, Files, Site};
 use crate::api::{ServiceJson, StatusJson, SwitchoverAskJson, SwitchoverJson};
 use crate::client::Client;
-use crate::settings::Secret;
 
 /// How many there are.
 const VOTERS: usize = 3;

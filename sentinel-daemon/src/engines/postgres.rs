@@ -8,7 +8,7 @@ use sentinel_postgres::{Credentials, PostgresAdapter, PostgresService};
 
 use self::agent::{Notes, Plan};
 use super::{Agents, Engine, Made, of_engine};
-use crate::settings::{GuardedService, Secret, Secrets, Settings};
+use crate::settings::{GuardedService, Secrets, Settings};
 
 const FLUSHES: &str = "counts a replica by what it has flushed, whatever its age";
 const REFUSES: &str = "never copies over another data set by itself";
@@ -45,18 +45,14 @@ fn described(service: &GuardedService, secrets: &Secrets) -> PostgresService {
     PostgresService {
         credentials: Credentials {
             username: (service.username.clone()).unwrap_or(default.credentials.username),
-            password: secrets.services.get(name).map(shared),
+            password: secrets.services.get(name).cloned(),
         },
         dbname: service.database.clone().unwrap_or(default.dbname),
         replication: replication.username.clone().map(|username| Credentials {
             username,
-            password: secrets.replication.get(name).map(shared),
+            password: secrets.replication.get(name).cloned(),
         }),
         passfile: replication.passfile.clone(),
         replication_options: replication.options.clone(),
     }
-}
-
-fn shared(secret: &Secret) -> sentinel_postgres::Secret {
-    sentinel_postgres::Secret::new(secret.reveal())
 }

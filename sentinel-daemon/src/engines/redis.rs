@@ -27,7 +27,7 @@ fn make(settings: &Settings, secrets: &Secrets) -> Made {
         RedisService {
             credentials: secrets.services.get(name).map(|secret| Credentials {
                 username: service.username.clone(),
-                password: sentinel_redis::Secret::new(secret.reveal()),
+                password: secret.clone(),
             }),
             ack_lag_max: service.settings.ack_lag_max,
             restart_delay: service.settings.restart_delay,

@@ -18,7 +18,7 @@ pub use fields::{Field, fields};
 pub use load::http_default;
 pub use load::{Announce, Listen, Security, Settings};
 pub use place::Line;
-pub use secret::{Secret, SecretError, read_secret_file};
+pub use secret::{SecretError, read_secret_file};
 pub use secrets::Secrets;
 pub use service::{GuardedService, PasswordSource, Replication};
 pub use values::check_name;

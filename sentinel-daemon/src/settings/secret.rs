@@ -1,37 +1,16 @@
-//! Secrets: values that no log, error, listing or Debug output ever shows, and the files that hold them.
+//! The files and variables that hold secrets.
 //!
 //! Judges a secret file by its permissions and its length. Does not know what a secret opens.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use sentinel_core::runtime::Secret;
+
 /// Longest content of a secret file in bytes; more is the wrong file.
 const SECRET_BYTES_MAX: u64 = 4096;
-
-/// A secret text. It is shown by [`Secret::reveal`] and by nothing else.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that uses it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
 
 /// Why a secret cannot be had. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -126,11 +105,6 @@ mod tests {
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         (folder, path)
-    }
-
-    #[test]
-    fn debug_hides_it() {
-        assert_eq!(format!("{:?}", Secret::new("hunter2")), "(secret)");
     }
 
     #[test]

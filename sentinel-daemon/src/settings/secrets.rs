@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sentinel_core::id::ServiceName;
+use sentinel_core::runtime::Secret;
 use sentinel_core::runtime::transport::ClusterKey;
 
 use super::error::{SettingsFailure, SettingsProblem};
 use super::load::Settings;
-use super::secret::{Secret, read_secret_file, read_secret_variable};
+use super::secret::{read_secret_file, read_secret_variable};
 use super::service::PasswordSource;
 
 /// The secrets themselves.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sentinel_core::config::ServiceSettings;
 use sentinel_core::id::{EngineName, InstanceId, ServiceName};
+use sentinel_core::runtime::Secret;
 
-use super::secret::Secret;
 use super::shape::ServiceShape;
 use super::values::DurationText;
 
@@ -80,7 +80,7 @@ pub(super) fn guarded(shape: ServiceShape, folder: &Path) -> GuardedService {
         password: password(
             shape.password_file.map(|path| folder.join(path)),
             shape.password_env,
-            shape.password,
+            shape.password.map(|text| text.0),
         ),
         database: shape.database,
         replication: Replication {
@@ -90,7 +90,7 @@ pub(super) fn guarded(shape: ServiceShape, folder: &Path) -> GuardedService {
                     .replication_password_file
                     .map(|path| folder.join(path)),
                 shape.replication_password_env,
-                shape.replication_password,
+                shape.replication_password.map(|text| text.0),
             ),
             passfile: shape.replication_passfile,
             options: shape.replication_options,

@@ -9,8 +9,9 @@ use sentinel_core::config::NodeRole;
 use sentinel_core::id::InstanceId;
 use serde::Deserialize;
 
-use super::secret::Secret;
-use super::values::{DurationText, InstanceText, ListenText, NameText, OneOrMany, RunBy};
+use super::values::{
+    DurationText, InstanceText, ListenText, NameText, OneOrMany, RunBy, SecretText,
+};
 use crate::source::StaleAnswers;
 
 /// The whole file.
@@ -100,12 +101,12 @@ pub(super) struct ServiceShape {
     pub(super) username: Option<String>,
     pub(super) password_file: Option<PathBuf>,
     pub(super) password_env: Option<String>,
-    pub(super) password: Option<Secret>,
+    pub(super) password: Option<SecretText>,
     pub(super) database: Option<String>,
     pub(super) replication_username: Option<String>,
     pub(super) replication_password_file: Option<PathBuf>,
     pub(super) replication_password_env: Option<String>,
-    pub(super) replication_password: Option<Secret>,
+    pub(super) replication_password: Option<SecretText>,
     pub(super) replication_passfile: Option<String>,
     #[serde(default)]
     pub(super) replication_options: BTreeMap<String, String>,

@@ -8,11 +8,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use sentinel_core::id::InstanceId;
+use sentinel_core::runtime::Secret;
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-
-use super::secret::Secret;
 
 /// Longest name of a cluster, node or service, in characters.
 pub(super) const NAME_LENGTH_MAX: usize = 64;
@@ -211,9 +210,13 @@ fn unquoted<E: de::Error>() -> E {
     E::custom("a password stands in quotes")
 }
 
-impl<'de> Deserialize<'de> for Secret {
+/// A password as it stands in a settings file.
+#[derive(Clone, Debug)]
+pub(super) struct SecretText(pub(super) Secret);
+
+impl<'de> Deserialize<'de> for SecretText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SecretReader)
+        deserializer.deserialize_any(SecretReader).map(Self)
     }
 }
 
@@ -261,7 +264,7 @@ mod tests {
         #[derive(Debug, Deserialize)]
         struct Holder {
             #[expect(dead_code, reason = "only its errors are looked at")]
-            password: Secret,
+            password: SecretText,
         }
         for value in ["4711", "47.11", "true", "4711-01-01", "[4711]"] {
             let error = toml::from_str::<Holder>(&format!("password = {value}")).unwrap_err();

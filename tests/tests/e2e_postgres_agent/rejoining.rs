@@ -195,7 +195,10 @@ fn a_rewind_that_was_killed_half_way_is_taken_up_again() {
     drop(minded.order(order.clone(), 2));
     way.wait_until_stalled();
     minded.kill_agent();
-    assert!(old.pids().is_empty(), "nothing runs in the folder");
+    // Its programs die with it, and are gone a moment later.
+    wait::until_within(JOB, "nothing runs in the folder", || {
+        old.pids().is_empty().then_some(())
+    });
     let journal = fs::read_to_string(minded.settings.state_dir.join("job.json")).unwrap();
     assert!(journal.contains("Rewinding"), "{journal}");
     way.pass_everything();

@@ -196,7 +196,7 @@ impl Programs {
 /// Puts a role's password where only the child sees it.
 pub(super) fn lend_password(command: &mut Command, role: &Credentials) {
     if let Some(password) = &role.password {
-        command.env("PGPASSWORD", password.expose());
+        command.env("PGPASSWORD", password.reveal());
     }
 }
 

@@ -283,7 +283,7 @@ impl Rejoin<'_> {
             step: 0,
         };
         let mut told = vec![
-            ("primary_conninfo", conninfo.expose().to_owned()),
+            ("primary_conninfo", conninfo.reveal().to_owned()),
             (SYNC_NAMES, sync_names::nobody(nobody)),
         ];
         let slot = slots::own_slot(settings, primary).await;

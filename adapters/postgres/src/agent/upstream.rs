@@ -136,7 +136,7 @@ pub(super) async fn connect(
         .application_name("sentinel-agent")
         .connect_timeout(Duration::from_secs(3));
     if let Some(password) = &role.password {
-        config.password(password.expose());
+        config.password(password.reveal());
     }
     match config.connect(NoTls).await {
         Ok((client, connection)) => {

@@ -67,7 +67,7 @@ impl Wire {
         let Some(credentials) = credentials else {
             return Ok(Ok(()));
         };
-        let password = credentials.password.expose();
+        let password = credentials.password.reveal();
         let reply = match &credentials.username {
             Some(user) => self.ask(&[&["AUTH", user, password]]).await?,
             None => self.ask(&[&["AUTH", password]]).await?,
