@@ -48,6 +48,8 @@ pub struct Shape {
     pub strangers: Vec<InstanceId>,
     /// Further lines of the service's settings.
     pub service_lines: Vec<String>,
+    /// Further lines of each agent's settings.
+    pub agent_lines: Vec<String>,
     /// Further lines of each server's configuration.
     pub server_lines: Vec<String>,
 }
@@ -61,6 +63,7 @@ impl Default for Shape {
             down_after: "1s",
             strangers: Vec::new(),
             service_lines: Vec::new(),
+            agent_lines: Vec::new(),
             server_lines: Vec::new(),
         }
     }

@@ -41,7 +41,8 @@ bin_dir = "{bin_dir}"
 restart_after = "{restart_after}"
 fast_limit = "10s"
 immediate_limit = "2s"
-{user}"#,
+{user}{agent_lines}
+"#,
         place = plan.place(voters, Role::Voter),
         instances = instances.join(", "),
         min_replicas = shape.min_replicas,
@@ -51,5 +52,6 @@ immediate_limit = "2s"
         data_dir = own.data_dir().display(),
         bin_dir = own.bin_dir().display(),
         restart_after = shape.restart_after,
+        agent_lines = shape.agent_lines.join("\n"),
     )
 }

@@ -9,4 +9,5 @@ mod minded;
 mod minding;
 mod rebuilding;
 mod rejoining;
+mod slots;
 mod stalling;

@@ -13,6 +13,7 @@ mod fence;
 mod host;
 mod journal;
 mod own_history;
+mod own_slot;
 mod pause;
 mod policy;
 mod postmaster;

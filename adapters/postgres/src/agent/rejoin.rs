@@ -16,13 +16,13 @@ use super::diverged::{self, Extent, Keep};
 use super::fence::Fence;
 use super::journal::{Journal, JournalError, Step};
 use super::own_history::own_history;
+use super::own_slot;
 use super::programs::{ProgramError, Programs};
 use super::rebuild::{self, RebuildError};
 use super::relation::{self, Own, OwnRole, Parting, Relation};
 use super::report::Board;
 use super::server::{self, Reached, StartError, StopError, StopMode};
 use super::settings::AgentSettings;
-use super::slots;
 use super::upstream::{self, Primary, UpstreamError};
 use crate::act::SYNC_NAMES;
 use crate::conninfo::Conninfo;
@@ -286,7 +286,7 @@ impl Rejoin<'_> {
             ("primary_conninfo", conninfo.reveal().to_owned()),
             (SYNC_NAMES, sync_names::nobody(nobody)),
         ];
-        let slot = slots::own_slot(settings, primary).await;
+        let slot = own_slot::on(settings, primary).await;
         told.extend(slot.map(|slot| ("primary_slot_name", slot)));
         Ok(told)
     }

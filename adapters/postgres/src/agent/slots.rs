@@ -2,41 +2,47 @@
 //! a failover the others find the log that they still need.
 //!
 //! A primary has a slot for each standby that streams from it or counts in its write quorum. A standby has the slots of its
-//! primary, moved on with them, and one for the primary itself. A slot that nobody wants any longer holds log back for
-//! ever, so it is dropped after a time. Touches no slot that does not bear the name of an instance.
+//! primary, moved on with them, and one for the primary itself. A slot that nobody moves holds log back for ever: one that
+//! its standby does not use is moved on with what that standby has, one that nobody wants any longer is dropped after a
+//! time. Touches no slot that does not bear the name of an instance. Which slot a standby uses is `own_slot`'s business.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_core::id::InstanceId;
+use sentinel_core::observation::{Link, Role, Upstream};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use super::host::Shared;
+use super::own_slot;
 use super::upstream::{self, UpstreamError};
 use crate::follow::slot_name;
 use crate::lsn::Lsn;
 use crate::sync_names;
 
-/// The names that we give begin so.
-const OURS: &str = "sentinel_";
 const PACE: Duration = Duration::from_secs(5);
 /// A server that does not answer is looked at again at the next turn.
 const LIMIT: Duration = Duration::from_secs(5);
 
 const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('synchronous_standby_names'), \
     (SELECT redo_lsn::text FROM pg_control_checkpoint())";
-const STREAMING: &str = "SELECT DISTINCT application_name FROM pg_stat_replication";
-const SLOTS: &str = "SELECT slot_name::text, active, restart_lsn::text FROM pg_replication_slots \
-    WHERE slot_type = 'physical' AND starts_with(slot_name::text, 'sentinel_')";
+const STREAMING: &str = "SELECT application_name, min(flush_lsn)::text FROM pg_stat_replication GROUP BY application_name";
+const SLOTS: &str = "SELECT slot_name::text, active, restart_lsn::text, coalesce(wal_status = 'lost', false) \
+    FROM pg_replication_slots WHERE slot_type = 'physical' AND starts_with(slot_name::text, 'sentinel_')";
 
 /// A slot that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
-    in_use: bool,
-    keeps_from: Option<Lsn>,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) in_use: bool,
+    pub(super) keeps_from: Option<Lsn>,
+    /// The server gave it up, because it kept more than it was allowed to: nobody can stream from it again.
+    pub(super) lost: bool,
 }
+
+/// The slots of a server that bear the name of an instance.
+pub(super) type Slots = BTreeMap<String, Slot>;
 
 /// What is to be done about a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +53,7 @@ enum Change {
     Drop(String),
 }
 
-/// Wanted slots, and from where on they keep the log; `None` where whoever uses it moves it.
+/// Wanted slots, and from where on they keep the log unless they are in use; `None` where that is not known.
 type Wanted = BTreeMap<String, Option<Lsn>>;
 
 /// Keeps the slots until the agent ends.
@@ -78,19 +84,22 @@ async fn look(shared: &Shared, seen: &mut BTreeMap<String, Instant>) -> Result<(
         .await
         .map_err(told)?;
     let state = client.query_one(STATE, &[]).await.map_err(said)?;
-    let primary = shared.standing.borrow().primary.clone();
-    let wanted = match (state.get::<_, bool>(0), primary) {
-        (false, _) => wanted_on_primary(&client, state.get(1))
+    let wanted = match state.get::<_, bool>(0) {
+        false => wanted_on_primary(&client, state.get(1))
             .await
             .map_err(said)?,
-        (true, Some(primary)) if primary != settings.instance => {
-            let redo: Option<Lsn> = state.get::<_, &str>(2).parse().ok();
+        true => {
+            let Some((primary, link)) = followed(shared).await else {
+                return Ok(());
+            };
             let there = upstream::connect(settings, &primary).await.map_err(told)?;
             let slots = slots(&there).await.map_err(said)?;
+            own_slot::keep_in_use(&client, &settings.instance, link, &slots)
+                .await
+                .map_err(said)?;
+            let redo: Option<Lsn> = state.get::<_, &str>(2).parse().ok();
             wanted_on_standby(&settings.instance, &primary, &slots, redo)
         }
-        // Nobody knows whose slots a standby should have.
-        (true, Some(_) | None) => return Ok(()),
     };
     let own = slot_name(&settings.instance);
     let there = slots(&client).await.map_err(said)?;
@@ -102,28 +111,45 @@ async fn look(shared: &Shared, seen: &mut BTreeMap<String, Instant>) -> Result<(
     Ok(())
 }
 
+/// From whom a standby receives, provided that the committed table names nobody else: while it names nobody, the primary
+/// goes on, and so does its log.
+async fn followed(shared: &Shared) -> Option<(InstanceId, Link)> {
+    let committed = shared.standing.borrow().primary.clone();
+    match shared.facts().await?.role {
+        Role::Replica {
+            upstream: Upstream::Instance(primary),
+            link,
+        } if committed.as_ref().is_none_or(|one| *one == primary) => Some((primary, link)),
+        Role::Replica { .. } | Role::Primary => None,
+    }
+}
+
 async fn wanted_on_primary(
     client: &Client,
     sync_names: &str,
 ) -> Result<Wanted, tokio_postgres::Error> {
     let quorum = sync_names::quorum(sync_names);
-    let mut members: BTreeSet<InstanceId> = quorum.map(|quorum| quorum.members).unwrap_or_default();
-    let streaming = client.query(STREAMING, &[]).await?;
-    let names = streaming
-        .iter()
-        .filter_map(|row| row.get::<_, Option<String>>(0));
-    members.extend(names.filter_map(|name| name.parse().ok()));
-    Ok(members
+    let members: BTreeSet<InstanceId> = quorum.map(|quorum| quorum.members).unwrap_or_default();
+    let mut wanted: Wanted = members
         .iter()
         .map(|member| (slot_name(member), None))
-        .collect())
+        .collect();
+    for row in client.query(STREAMING, &[]).await? {
+        let name = row.get::<_, Option<String>>(0);
+        if let Some(standby) = name.and_then(|name| name.parse::<InstanceId>().ok()) {
+            let flushed = row.get::<_, Option<&str>>(1);
+            let flushed = flushed.and_then(|text| text.parse().ok());
+            wanted.insert(slot_name(&standby), flushed);
+        }
+    }
+    Ok(wanted)
 }
 
 /// The primary itself would come back from about its last checkpoint.
 fn wanted_on_standby(
     own: &InstanceId,
     primary: &InstanceId,
-    theirs: &BTreeMap<String, Slot>,
+    theirs: &Slots,
     redo: Option<Lsn>,
 ) -> Wanted {
     let mut wanted: Wanted = theirs
@@ -135,13 +161,14 @@ fn wanted_on_standby(
     wanted
 }
 
-async fn slots(client: &Client) -> Result<BTreeMap<String, Slot>, tokio_postgres::Error> {
+pub(super) async fn slots(client: &Client) -> Result<Slots, tokio_postgres::Error> {
     let rows = client.query(SLOTS, &[]).await?;
     let slot = |row: &tokio_postgres::Row| Slot {
         in_use: row.get(1),
         keeps_from: row
             .get::<_, Option<&str>>(2)
             .and_then(|text| text.parse().ok()),
+        lost: row.get(3),
     };
     Ok(rows.iter().map(|row| (row.get(0), slot(row))).collect())
 }
@@ -150,7 +177,7 @@ async fn slots(client: &Client) -> Result<BTreeMap<String, Slot>, tokio_postgres
 fn changes(
     own: &str,
     wanted: &Wanted,
-    there: &BTreeMap<String, Slot>,
+    there: &Slots,
     seen: &mut BTreeMap<String, Instant>,
     kept: Duration,
 ) -> Vec<Change> {
@@ -160,6 +187,10 @@ fn changes(
         seen.insert(name.clone(), now);
         match (there.get(name), keeps_from) {
             (None, _) => changes.push(Change::Create(name.clone())),
+            // It is made anew at the next look.
+            (Some(slot), _) if slot.lost && !slot.in_use => {
+                changes.push(Change::Drop(name.clone()));
+            }
             (Some(slot), Some(wanted)) if !slot.in_use && slot.keeps_from < Some(*wanted) => {
                 changes.push(Change::Advance(name.clone(), *wanted));
             }
@@ -169,7 +200,7 @@ fn changes(
     for (name, slot) in there.iter().filter(|(name, _)| !wanted.contains_key(*name)) {
         // A new agent gives every slot its full time.
         let last = *seen.entry(name.clone()).or_insert(now);
-        if !slot.in_use && (name == own || now.duration_since(last) >= kept) {
+        if !slot.in_use && (name == own || slot.lost || now.duration_since(last) >= kept) {
             changes.push(Change::Drop(name.clone()));
         }
     }
@@ -207,20 +238,6 @@ async fn make(client: &Client, change: &Change) -> Result<(), tokio_postgres::Er
     Ok(())
 }
 
-/// Whether the primary has a slot for this instance: a standby that names one that is not there does not stream.
-pub(super) async fn own_slot(
-    settings: &super::settings::AgentSettings,
-    primary: &InstanceId,
-) -> Option<String> {
-    let name = slot_name(&settings.instance);
-    let asked = async {
-        let client = upstream::connect(settings, primary).await.ok()?;
-        slots(&client).await.ok()
-    };
-    let there = tokio::time::timeout(LIMIT, asked).await.ok()??;
-    (name.starts_with(OURS) && there.contains_key(&name)).then_some(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,8 +245,11 @@ mod tests {
     const KEPT: Duration = Duration::from_secs(600);
 
     fn slot(in_use: bool, keeps_from: u64) -> Slot {
-        let keeps_from = Some(Lsn(keeps_from));
-        Slot { in_use, keeps_from }
+        Slot {
+            in_use,
+            keeps_from: Some(Lsn(keeps_from)),
+            lost: false,
+        }
     }
 
     #[test]
@@ -257,6 +277,21 @@ mod tests {
         );
         let later = changes("sentinel_me", &wanted, &there, &mut seen, Duration::ZERO);
         assert!(later.contains(&Change::Drop("sentinel_gone".into())));
+    }
+
+    #[test]
+    fn a_slot_that_was_given_up_is_dropped_at_once() {
+        let wanted = BTreeMap::from([("sentinel_a".to_owned(), Some(Lsn(50)))]);
+        let lost = Slot {
+            keeps_from: None,
+            lost: true,
+            ..slot(false, 0)
+        };
+        let there = ["sentinel_a", "sentinel_gone"].map(|name| (name.to_owned(), lost));
+        let there = BTreeMap::from(there);
+        let changes = changes("sentinel_me", &wanted, &there, &mut BTreeMap::new(), KEPT);
+        let both = ["sentinel_a", "sentinel_gone"].map(|name| Change::Drop(name.to_owned()));
+        assert_eq!(changes, both);
     }
 
     #[test]
