@@ -11,3 +11,4 @@ mod rebuilding;
 mod rejoining;
 mod slots;
 mod stalling;
+mod stopping;

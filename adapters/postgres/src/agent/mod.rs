@@ -33,6 +33,7 @@ mod space;
 mod standing;
 mod supervision;
 mod upstream;
+mod visitors;
 mod wal;
 
 pub use host::{AgentError, PostgresHost};

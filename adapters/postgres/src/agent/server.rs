@@ -20,6 +20,7 @@ use super::postmaster_file::Readiness;
 use super::programs::{ProgramError, Programs};
 use super::remnants::{self, Remains};
 use super::settings::{AgentSettings, How};
+use super::visitors::Visitors;
 
 /// A server that runs, and the news of its end.
 #[derive(Clone, Debug)]
@@ -345,13 +346,23 @@ pub(super) async fn stop(settings: &AgentSettings, begin: StopMode) -> Result<()
         if mode < begin || limit.is_zero() {
             continue;
         }
+        let visitors = match mode {
+            StopMode::Smart => Visitors::enter(settings).await,
+            StopMode::Fast | StopMode::Immediate => None,
+        };
         if let Err(error) = running.signal(signal) {
             return Err(StopError::Unclear(format!(
                 "process {} cannot be signalled: {error}; run the agent as root or as the server's user",
                 running.pid()
             )));
         }
-        if tokio::time::timeout(limit, running.ended()).await.is_ok() {
+        let ended = async {
+            if let Some(visitors) = visitors {
+                visitors.leave().await;
+            }
+            running.ended().await
+        };
+        if tokio::time::timeout(limit, ended).await.is_ok() {
             remnants::clear(&settings.data_dir).await?;
             return Ok(());
         }
