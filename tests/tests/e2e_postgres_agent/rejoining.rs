@@ -21,11 +21,16 @@ fn pair() -> (PostgresServer, PostgresServer) {
 
 fn pair_of(version: &PostgresVersion) -> (PostgresServer, PostgresServer) {
     let old = PostgresServer::primary(version);
-    old.execute("CREATE TABLE t (n int, filler text)");
     let new = PostgresServer::standby_of(&old);
-    old.execute("INSERT INTO t SELECT n, repeat('x', 100) FROM generate_series(1, 1000) n");
+    fill(&old);
     old.wait_for_standby(&new);
     (old, new)
+}
+
+/// Some rows.
+pub(crate) fn fill(server: &PostgresServer) {
+    server.execute("CREATE TABLE t (n int, filler text)");
+    server.execute("INSERT INTO t SELECT n, repeat('x', 100) FROM generate_series(1, 1000) n");
 }
 
 fn promote(server: &PostgresServer) {
@@ -34,7 +39,7 @@ fn promote(server: &PostgresServer) {
 }
 
 /// The standby is cut off, the old primary goes on, and the standby is promoted.
-fn diverge(old: &PostgresServer, new: &PostgresServer, rows: u32) {
+pub(crate) fn diverge(old: &PostgresServer, new: &PostgresServer, rows: u32) {
     new.execute("ALTER SYSTEM SET primary_conninfo = ''");
     new.execute("SELECT pg_reload_conf()");
     new.wait_for("SELECT count(*) FROM pg_stat_wal_receiver", "0");
@@ -45,12 +50,12 @@ fn diverge(old: &PostgresServer, new: &PostgresServer, rows: u32) {
     promote(new);
 }
 
-fn follows(facts: &Facts, primary: &PostgresServer) -> bool {
+pub(crate) fn follows(facts: &Facts, primary: &PostgresServer) -> bool {
     let upstream = Upstream::Instance(primary.instance());
     matches!(&facts.role, Role::Replica { upstream: found, .. } if *found == upstream)
 }
 
-fn equal(one: &PostgresServer, other: &PostgresServer) {
+pub(crate) fn equal(one: &PostgresServer, other: &PostgresServer) {
     one.wait_for_standby(other);
     // It streams before it is consistent, and answers only then.
     wait::until("the standby answers", || {
@@ -210,6 +215,55 @@ fn a_rewind_that_was_killed_half_way_is_taken_up_again() {
     minded.order_until_done(&order, 2);
     equal(&new, &old);
     assert_eq!(minded.folders_of_diverged().len(), 1);
+}
+
+/// The copy of what only it had was broken off: it is made whole in the same place, and there is no second one.
+#[test]
+fn a_copy_of_the_diverged_log_that_was_broken_off_is_made_whole() {
+    let (mut old, new) = pair();
+    diverge(&old, &new, 500);
+    old.kill();
+    let way = Stalling::before(&new);
+    way.stall_after(32 << 10);
+    let mut minded = Minded::of(&old);
+    let order = ActionKind::Demote {
+        primary: way.instance(),
+    };
+    drop(minded.order(order.clone(), 2));
+    way.wait_until_stalled();
+    minded.kill_agent();
+    let [folder] = minded.folders_of_diverged().try_into().unwrap();
+    let whole = segments(&folder);
+    // As it was a moment before: the journal names the folder, and half of it is there.
+    let journal = minded.settings.state_dir.join("job.json");
+    let text = fs::read_to_string(&journal).unwrap();
+    assert!(text.contains("Rewinding"), "{text}");
+    let text = text.replace("Rewinding", "Begun");
+    let text = text.replace("\"rewinds\": 1", "\"rewinds\": 0");
+    fs::write(&journal, text).unwrap();
+    fs::remove_file(folder.join("diverged.json")).unwrap();
+    fs::write(folder.join(&whole[0].0), "half").unwrap();
+    way.pass_everything();
+    minded.begin();
+    minded.order_until_done(&order, 2);
+    equal(&new, &old);
+    assert_eq!(minded.folders_of_diverged(), std::slice::from_ref(&folder));
+    assert!(folder.join("diverged.json").exists());
+    let found = segments(&folder);
+    assert_eq!(found[..whole.len()], whole[..]);
+    assert_eq!(minded.status().diverged.unwrap().folder, folder);
+}
+
+/// The names and sizes of the files of a folder, without its description.
+fn segments(folder: &std::path::Path) -> Vec<(String, u64)> {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let mut found: Vec<_> = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry))
+        .filter(|(name, _)| name != "diverged.json")
+        .map(|(name, entry)| (name, entry.metadata().unwrap().len()))
+        .collect();
+    found.sort();
+    found
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! A way to a server that can be made to stall in the middle of a large transfer, so that a test ends a rewind or a base
-//! backup exactly there.
+//! backup exactly there, or lets it go on piece by piece.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use sentinel_core::id::InstanceId;
 use sentinel_tests::postgres_server::PostgresServer;
@@ -18,8 +18,9 @@ pub(crate) struct Stalling {
 
 #[derive(Default)]
 struct State {
-    /// Bytes that one connection may carry to its client; zero for any number.
-    limit: AtomicU64,
+    /// Bytes that one connection may carry to its client; `None` for any number.
+    limit: Mutex<Option<u64>>,
+    raised: Condvar,
     stalled: AtomicBool,
 }
 
@@ -45,7 +46,13 @@ impl Stalling {
 
     /// From now on a connection stalls after so many bytes to its client.
     pub(crate) fn stall_after(&self, bytes: u64) {
-        self.state.limit.store(bytes, Ordering::SeqCst);
+        self.limit(Some(bytes));
+    }
+
+    /// Each connection may carry so much more.
+    pub(crate) fn pass_more(&self, bytes: u64) {
+        let limit = *self.state.limit.lock().unwrap();
+        self.limit(limit.map(|limit| limit + bytes));
     }
 
     pub(crate) fn wait_until_stalled(&self) {
@@ -54,9 +61,14 @@ impl Stalling {
         });
     }
 
-    /// From now on connections carry everything; those that stalled end.
+    /// From now on connections carry everything.
     pub(crate) fn pass_everything(&self) {
-        self.state.limit.store(0, Ordering::SeqCst);
+        self.limit(None);
+    }
+
+    fn limit(&self, limit: Option<u64>) {
+        *self.state.limit.lock().unwrap() = limit;
+        self.state.raised.notify_all();
     }
 }
 
@@ -74,13 +86,13 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: &State) {
     let mut buffer = [0; 8192];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         carried += read as u64;
-        let limit = state.limit.load(Ordering::SeqCst);
-        if limit != 0 && carried > limit {
+        let over = |limit: &mut Option<u64>| limit.is_some_and(|limit| carried > limit);
+        let mut limit = state.limit.lock().unwrap();
+        if over(&mut limit) {
             state.stalled.store(true, Ordering::SeqCst);
-            // Nothing more comes, and the connection stands until its client ends it.
-            drop(to.read(&mut buffer));
-            break;
+            limit = state.raised.wait_while(limit, over).unwrap();
         }
+        drop(limit);
         if to.write_all(&buffer[..read]).is_err() {
             break;
         }

@@ -1,13 +1,14 @@
 //! Keeps the write-ahead log that only this folder has, before a rewind or a rebuild throws it away.
 //!
-//! Says from where to where it goes, as far as whole records go. Nothing is ever removed from the folder where it is kept.
+//! Says from where to where it goes, as far as whole records go, and finds what was kept before. Nothing is ever removed from
+//! the folder where it is kept.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::durable;
 use super::programs::{ProgramError, Programs};
@@ -29,11 +30,11 @@ pub(super) enum Extent {
 }
 
 /// The description beside the kept log.
-#[derive(Serialize)]
-struct Description<'a> {
-    service: &'a str,
+#[derive(Serialize, Deserialize)]
+struct Description {
+    service: String,
     instance: String,
-    system_identifier: &'a str,
+    system_identifier: String,
     timeline: u32,
     from: String,
     to: Option<String>,
@@ -86,11 +87,11 @@ pub(super) struct Keep<'a> {
     pub(super) epoch: u64,
 }
 
-/// Copies the log beyond the parting, and describes it. The copy is durable when this returns.
-pub(super) fn keep(settings: &AgentSettings, keep: &Keep<'_>) -> io::Result<Diverged> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+/// Name of the description. It is written last: without it, the copy is not whole.
+const DESCRIPTION: &str = "diverged.json";
+
+/// A folder for what is to be kept, which nobody has.
+pub(super) fn folder(settings: &AgentSettings, epoch: u64) -> PathBuf {
     let instance = settings.instance.to_string();
     let name: String = instance
         .chars()
@@ -102,9 +103,50 @@ pub(super) fn keep(settings: &AgentSettings, keep: &Keep<'_>) -> io::Result<Dive
             }
         })
         .collect();
-    let name = format!("{name}-{}-{}", keep.epoch, now.as_secs());
-    let folder = settings.diverged_dir.join(name);
-    fs::create_dir_all(&folder)?;
+    let name = format!("{name}-{epoch}-{}", since_epoch().as_secs());
+    settings.diverged_dir.join(name)
+}
+
+/// Whether everything that was to be kept there is.
+pub(super) fn is_whole(folder: &Path) -> bool {
+    folder.join(DESCRIPTION).exists()
+}
+
+/// What this instance kept last, whether by this agent or by one before it. What cannot be read is passed over.
+pub(super) fn last(settings: &AgentSettings) -> Option<Diverged> {
+    let entries = fs::read_dir(&settings.diverged_dir).ok()?;
+    let described = entries.filter_map(|entry| {
+        let folder = entry.ok()?.path();
+        let text = fs::read(folder.join(DESCRIPTION)).ok()?;
+        let found: Description = serde_json::from_slice(&text).ok()?;
+        let ours = found.service == settings.service.as_str()
+            && found.instance == settings.instance.to_string();
+        ours.then_some((found.saved_at, folder, found))
+    });
+    let (_, folder, found) =
+        described.max_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)))?;
+    Some(Diverged {
+        from: found.from,
+        to: found.to,
+        bytes: found.bytes,
+        folder,
+    })
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// Copies the log beyond the parting into `folder`, again if that was broken off, and describes it. The copy is durable
+/// when this returns.
+pub(super) fn keep(
+    settings: &AgentSettings,
+    keep: &Keep<'_>,
+    folder: &Path,
+) -> io::Result<Diverged> {
+    fs::create_dir_all(folder)?;
     let files = beyond(&settings.data_dir.join("pg_wal"), keep)?;
     for file in &files {
         durable::copy(file, &folder.join(file.file_name().unwrap_or_default()))?;
@@ -121,22 +163,22 @@ pub(super) fn keep(settings: &AgentSettings, keep: &Keep<'_>) -> io::Result<Dive
         from: from.to_string(),
         to: to.map(|to| to.to_string()),
         bytes: to.map(|to| to.0.saturating_sub(from.0)),
-        folder: folder.clone(),
+        folder: folder.to_owned(),
     };
     let description = Description {
-        service: settings.service.as_str(),
-        instance,
-        system_identifier: keep.system_identifier,
+        service: settings.service.as_str().to_owned(),
+        instance: settings.instance.to_string(),
+        system_identifier: keep.system_identifier.to_owned(),
         timeline: keep.parting.timeline.0,
         from: diverged.from.clone(),
         to: diverged.to.clone(),
         bytes: diverged.bytes,
         epoch: keep.epoch,
-        saved_at: now.as_secs(),
+        saved_at: since_epoch().as_secs(),
         files: names(&files),
     };
     let text = serde_json::to_vec_pretty(&description)?;
-    durable::replace(&folder.join("diverged.json"), &text)?;
+    durable::replace(&folder.join(DESCRIPTION), &text)?;
     durable::flush_folder(&settings.diverged_dir)?;
     Ok(diverged)
 }
@@ -251,7 +293,21 @@ mod tests {
             system_identifier: "7",
             epoch: 4,
         };
-        let kept = keep(&settings, &what).unwrap();
+        let place = folder(&settings, 4);
+        assert!(!is_whole(&place));
+        let kept = keep(&settings, &what, &place).unwrap();
+        assert!(is_whole(&place));
+        fs::create_dir(settings.diverged_dir.join("broken-off")).unwrap();
+        assert_eq!(last(&settings).as_ref(), Some(&kept));
+        let other = AgentSettings {
+            instance: sentinel_core::id::InstanceId::new("10.0.0.9", 1),
+            ..settings
+        };
+        assert_eq!(
+            last(&other),
+            None,
+            "another instance may keep its own there"
+        );
         assert_eq!(kept.bytes, Some(0xC0_0100 - 0xBF_FE78));
         let text = fs::read_to_string(kept.folder.join("diverged.json")).unwrap();
         let description: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::account::{Account, AccountError};
 use super::crossing::{self, Crossing};
 use super::desk::{Aim, Desk, Progress};
+use super::diverged;
 use super::journal::{Journal, JournalError};
 use super::pause;
 use super::programs::{ProgramError, Programs};
@@ -144,6 +145,8 @@ impl PostgresHost {
         let accepted = Accepted::open(&settings.state_dir)?;
         Journal::open(&settings.state_dir)?;
         let (board, status) = Board::new();
+        // Shown until the folder is moved away: nobody may have looked before the agent ended.
+        board.update(|status| status.diverged = diverged::last(&settings));
         let shared = Arc::new(Shared {
             settings,
             programs,

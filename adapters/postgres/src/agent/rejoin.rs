@@ -190,7 +190,8 @@ impl Rejoin<'_> {
     }
 
     async fn keep(&mut self, control: &Control, parting: Parting) -> Result<(), RejoinError> {
-        if self.journal.diverged.is_some() {
+        let before = self.journal.diverged.clone();
+        if before.as_deref().is_some_and(diverged::is_whole) {
             return Ok(());
         }
         self.board.doing("keeping the diverged log");
@@ -199,6 +200,10 @@ impl Rejoin<'_> {
         if extent == Extent::Nothing {
             return Ok(());
         }
+        // Named first: broken off, it is done again in the same place.
+        let folder = before.unwrap_or_else(|| diverged::folder(self.settings, self.journal.epoch));
+        self.journal.diverged = Some(folder.clone());
+        self.advance(Step::Begun)?;
         let kept = diverged::keep(
             self.settings,
             &Keep {
@@ -208,6 +213,7 @@ impl Rejoin<'_> {
                 system_identifier: &control.system_identifier,
                 epoch: self.journal.epoch,
             },
+            &folder,
         )
         .map_err(io(
             "the diverged log could not be kept, so nothing was thrown away",
@@ -216,7 +222,6 @@ impl Rejoin<'_> {
             instance = %self.settings.instance, from = kept.from, to = kept.to, bytes = kept.bytes,
             folder = %kept.folder.display(), "writes that only this instance had are kept"
         );
-        self.journal.diverged = Some(kept.folder.clone());
         self.board.update(|status| status.diverged = Some(kept));
         Ok(())
     }
