@@ -5,6 +5,7 @@
 //! it does, with its tools, as a kill of its process group would. Where it matters, the agent is a node's (`node.rs`).
 
 mod authority;
+mod debian;
 mod killed;
 mod minded;
 mod minding;

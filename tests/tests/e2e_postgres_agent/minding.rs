@@ -13,13 +13,13 @@ use sentinel_tests::wait;
 
 use crate::minded::Minded;
 
-fn running(minded: &Minded) {
+pub(crate) fn running(minded: &Minded) {
     wait::until("the agent sees the server", || {
         (minded.status().state == ServerState::Running).then_some(())
     });
 }
 
-fn kill_postmaster(server: &PostgresServer) {
+pub(crate) fn kill_postmaster(server: &PostgresServer) {
     let former = server.pid().unwrap();
     let pid = Pid::from_raw(i32::try_from(former).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
@@ -30,7 +30,7 @@ fn kill_postmaster(server: &PostgresServer) {
 }
 
 #[track_caller]
-fn restarted(server: &PostgresServer, former: Option<u32>) {
+pub(crate) fn restarted(server: &PostgresServer, former: Option<u32>) {
     let seen = wait::within(wait::BOUND, || {
         let other = server.pid().is_some() && server.pid() != former;
         let answers = server
