@@ -76,6 +76,10 @@ pub struct Facts {
     pub restart_guard: RestartGuard,
     /// Whether it takes writes, as far as too few replicas are concerned.
     pub writes: Writes,
+    /// Up to where a replica's answers go, in the lineage of its position, when it may hold more than it has applied yet;
+    /// for readers of the replica, so it decides nothing, and is not sent on.
+    #[serde(skip)]
+    pub applied: Option<Offset>,
     /// What ails it though it answers, such as a full disk, with what to do; for people, who alone can mend it. Decides
     /// nothing, and is not sent on: every node finds it by its own probes.
     #[serde(skip)]
@@ -156,6 +160,9 @@ pub struct ReplicaLink {
     pub link: Link,
     /// How far it has acknowledged, in the upstream's own lineage.
     pub acknowledged: Offset,
+    /// How far it said that it has applied, when that may be less; not sent on, as [`Facts::applied`].
+    #[serde(skip)]
+    pub applied: Option<Offset>,
 }
 
 /// Which replicas must hold a write before it counts as acknowledged: at least `k` of `members`.

@@ -2,11 +2,9 @@
 //!
 //! Starts it, asks it which servers it holds for up, and ends it when dropped. Knows nothing of who answers its checks.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -18,11 +16,10 @@ use crate::wait;
 /// Where distributions keep it; not on every user's path.
 const PROGRAMS: [&str; 3] = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "haproxy"];
 
-/// As in `extras/confd/templates/haproxy.tmpl` of Patroni, with a socket to ask for the state in place of the page for people.
+/// How both of Patroni's configurations begin. `{…}` are addresses.
 const BEGINNING: &str = "\
 global
     maxconn 100
-    stats socket {socket} mode 600 level admin
 
 defaults
     log global
@@ -32,6 +29,12 @@ defaults
     timeout connect 4s
     timeout server 30m
     timeout check 5s
+
+listen stats
+    mode http
+    bind {stats}
+    stats enable
+    stats uri /
 ";
 
 /// One server behind it: where clients are sent, and where its health is asked for.
@@ -43,20 +46,60 @@ pub struct Behind {
     pub check: SocketAddr,
 }
 
-/// How often HAProxy asks.
+/// Whose configuration. Of the published ones every line is here in its order, and only addresses and ports differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// As Patroni's documentation has it.
-    Documented,
-    /// As `docs/operations.md` advises.
+pub enum Configuration {
+    /// Patroni's sample, `haproxy.cfg`, as in its release 3.0.2: one section, for the primary, which asks for `/`.
+    Sample,
+    /// Patroni's template, `extras/confd/templates/haproxy.tmpl` of the repository `patroni/patroni`, at its commit
+    /// 0f75a1c8: a section for the primary and one for the replicas.
+    Template,
+    /// The same, asking as often as `docs/operations.md` advises, and as it does.
     Advised,
 }
+
+impl Configuration {
+    /// The sections: name, and what is asked.
+    fn sections(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            // Without a method and a path HAProxy asks `OPTIONS /`.
+            Self::Sample => &[(PRIMARY, "")],
+            Self::Template => &[(PRIMARY, " HEAD /primary"), (REPLICAS, " HEAD /replica")],
+            Self::Advised => &[
+                (PRIMARY, " OPTIONS /primary"),
+                (REPLICAS, " OPTIONS /replica"),
+            ],
+        }
+    }
+
+    fn pace(self) -> &'static str {
+        match self {
+            Self::Sample | Self::Template => "inter 3s fall 3 rise 2",
+            Self::Advised => "inter 500ms fastinter 250ms fall 2 rise 2",
+        }
+    }
+
+    /// The section's name in the file. The sample calls it as its cluster is called.
+    fn title(self, section: &'static str) -> &'static str {
+        match self {
+            Self::Sample => "batman",
+            Self::Template | Self::Advised => section,
+        }
+    }
+}
+
+const PRIMARY: &str = "primary";
+const REPLICAS: &str = "replicas";
 
 /// A running HAProxy. Dropping it ends it.
 #[derive(Debug)]
 pub struct Haproxy {
     process: Child,
     folder: TempDir,
+    configuration: Configuration,
+    /// Its page for people, which has a form for programs.
+    stats: SocketAddr,
+    servers: Vec<SocketAddr>,
     /// Where clients find the primary.
     pub primary: SocketAddr,
     /// Where clients find replicas.
@@ -69,7 +112,7 @@ impl Haproxy {
     ///
     /// # Panics
     /// When it is not installed or does not start.
-    pub fn start(servers: &[Behind], pace: Pace) -> Self {
+    pub fn start(servers: &[Behind], configuration: Configuration) -> Self {
         let program = PROGRAMS.into_iter().find(|program| {
             let version = Command::new(program)
                 .arg("-v")
@@ -79,14 +122,17 @@ impl Haproxy {
         });
         let program = program.expect("HAProxy is installed (scripts/install-prerequisites test)");
         let folder = tempfile::tempdir().expect("there is a temporary folder");
-        let [primary, replicas] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let [stats, primary, replicas] =
+            [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let file = folder.path().join("haproxy.cfg");
-        let mut text = BEGINNING.replace("{socket}", &socket(folder.path()).to_string_lossy());
-        for (name, bind, check) in [
-            ("primary", primary, "OPTIONS /primary"),
-            ("replicas", replicas, "HEAD /replica"),
-        ] {
-            text += &listen((name, bind), check, pace, servers);
+        let mut text = BEGINNING.replace("{stats}", &stats.to_string());
+        for (section, check) in configuration.sections() {
+            let bind = if *section == PRIMARY {
+                primary
+            } else {
+                replicas
+            };
+            text += &listen(configuration, (section, bind), check, servers);
         }
         fs::write(&file, &text).expect("the folder is ours");
         let process = Command::new(program)
@@ -100,13 +146,17 @@ impl Haproxy {
         let mut started = Self {
             process,
             folder,
+            configuration,
+            stats,
+            servers: servers.iter().map(|behind| behind.server).collect(),
             primary,
             replicas,
         };
+        let wanted = configuration.sections().len() * servers.len();
         wait::until("HAProxy runs", || {
             let ended = started.process.try_wait().expect("a child can be asked");
             assert_eq!(ended, None, "HAProxy ended: {}\n{text}", started.log());
-            (started.rows()?.len() == 2 * servers.len()).then_some(())
+            (started.rows()?.len() == wanted).then_some(())
         });
         started
     }
@@ -115,24 +165,28 @@ impl Haproxy {
     ///
     /// # Panics
     /// When it does not answer.
-    pub fn up(&self, proxy: &str) -> Vec<SocketAddr> {
+    pub fn up(&self, section: &'static str) -> Vec<SocketAddr> {
         let rows = self.rows().expect("HAProxy answers");
-        let rows = rows
-            .iter()
-            .filter(|row| row[PROXY] == proxy && row[STATUS].starts_with("UP"));
-        rows.map(|row| row[ADDRESS].parse().expect("an address"))
-            .collect()
+        let title = self.configuration.title(section);
+        let is_up = |server: &&SocketAddr| {
+            let name = name(**server);
+            let mut of = rows
+                .iter()
+                .filter(|row| row[PROXY] == title && row[SERVER] == name);
+            of.any(|row| row[STATUS].starts_with("UP"))
+        };
+        self.servers.iter().filter(is_up).copied().collect()
     }
 
-    /// The rows of servers in `show stat`; `None` while it does not answer.
+    /// The rows of servers on its page; `None` while it does not answer.
     fn rows(&self) -> Option<Vec<Vec<String>>> {
-        let mut stream = UnixStream::connect(socket(self.folder.path())).ok()?;
-        stream.write_all(b"show stat\n").ok()?;
+        let mut stream = TcpStream::connect(self.stats).ok()?;
+        stream.write_all(b"GET /;csv HTTP/1.0\r\n\r\n").ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
-        let rows = text.lines().filter(|line| !line.starts_with('#'));
+        let rows = text.lines();
         let rows = rows.map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
-        let servers = rows.filter(|row| row.len() > ADDRESS && row[KIND] == "2");
+        let servers = rows.filter(|row| row.len() > KIND && row[KIND] == "2");
         Some(servers.collect())
     }
 
@@ -146,9 +200,9 @@ impl Haproxy {
     /// # Panics
     /// When that does not happen within [`wait::BOUND`].
     #[track_caller]
-    pub fn wait_for_up(&self, proxy: &str, servers: &[SocketAddr]) {
-        let what = format!("HAProxy holds {servers:?} for up in {proxy}");
-        wait::until(&what, || (self.up(proxy) == servers).then_some(()));
+    pub fn wait_for_up(&self, section: &'static str, servers: &[SocketAddr]) {
+        let what = format!("HAProxy holds {servers:?} for up in {section}");
+        wait::until(&what, || (self.up(section) == servers).then_some(()));
     }
 }
 
@@ -160,38 +214,37 @@ impl Drop for Haproxy {
     }
 }
 
-// Columns of `show stat`, which are only ever added to at the end.
+// Columns of the page for programs, which are only ever added to at the end.
 const PROXY: usize = 0;
+const SERVER: usize = 1;
 const STATUS: usize = 17;
 const KIND: usize = 32;
-const ADDRESS: usize = 73;
 
 fn log(folder: &Path) -> PathBuf {
     folder.join("log")
 }
 
-fn socket(folder: &Path) -> PathBuf {
-    folder.join("stats")
+/// As the sample names its servers; the template takes the names of Patroni's members.
+fn name(server: SocketAddr) -> String {
+    format!("postgresql_{}_{}", server.ip(), server.port())
 }
 
-fn listen((name, bind): (&str, SocketAddr), check: &str, pace: Pace, servers: &[Behind]) -> String {
-    let inter = match pace {
-        Pace::Documented => "inter 3s fall 3 rise 2",
-        Pace::Advised => "inter 500ms fastinter 250ms fall 2 rise 2",
-    };
+fn listen(
+    configuration: Configuration,
+    (section, bind): (&'static str, SocketAddr),
+    check: &str,
+    servers: &[Behind],
+) -> String {
+    let (title, pace) = (configuration.title(section), configuration.pace());
     let mut text = format!(
-        "\nlisten {name}\n    bind {bind}\n    option httpchk {check}\n    http-check expect status 200\n    \
-         default-server {inter} on-marked-down shutdown-sessions\n"
+        "\nlisten {title}\n    bind {bind}\n    option httpchk{check}\n    http-check expect status 200\n    \
+         default-server {pace} on-marked-down shutdown-sessions\n"
     );
     for Behind { server, check } in servers {
         // All is on one host, so each agent has a port of its own where Patroni's is 8008 everywhere.
-        let (ip, port) = (server.ip(), server.port());
-        let line = format!(
-            "    server postgresql_{ip}_{port} {server} maxconn 100 check port {}\n",
-            check.port()
-        );
-        text.write_str(&line)
-            .expect("writing to a string cannot fail");
+        let (name, port) = (name(*server), check.port());
+        let line = format!("    server {name} {server} maxconn 100 check port {port}\n");
+        text.push_str(&line);
     }
     text
 }

@@ -83,6 +83,10 @@ pub(crate) fn facts(status: &Status, beside: &Beside<'_>) -> Facts {
         } else {
             Writes::Taken
         },
+        applied: match &status.place {
+            Place::Primary { .. } => None,
+            Place::Standby(place) => Some(place.replayed.into()),
+        },
         trouble: beside.trouble.clone(),
     }
 }
@@ -198,6 +202,7 @@ fn replicas(rows: &[ReceiverRow]) -> Vec<ReplicaLink> {
                 instance,
                 link,
                 acknowledged: row.flushed.into(),
+                applied: Some(row.replayed.into()),
             },
         );
     }
@@ -381,6 +386,7 @@ mod tests {
             name: name.into(),
             state: state.into(),
             flushed: Lsn(flushed),
+            replayed: Lsn(flushed),
             synchronous: true,
         };
         let replicas = replicas(&[

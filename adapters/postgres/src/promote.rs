@@ -131,6 +131,7 @@ mod tests {
             replicas: Vec::new(),
             restart_guard: RestartGuard::Unneeded,
             writes: Writes::Taken,
+            applied: None,
             trouble: None,
         }
     }

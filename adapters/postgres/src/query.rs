@@ -39,14 +39,15 @@ SELECT s.system_identifier::text,
        current_setting('allow_alter_system', true),
        current_setting('sentinel.priority', true),
        (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'),
-       p.names, p.states, p.flushed, p.priorities
+       p.names, p.states, p.flushed, p.priorities, p.replayed
 FROM pg_control_system() s
 CROSS JOIN (SELECT pg_is_in_recovery() AS standby) r
 LEFT JOIN pg_stat_wal_receiver w ON true
 CROSS JOIN (SELECT array_agg(application_name ORDER BY backend_start) AS names,
                    array_agg(coalesce(state, '') ORDER BY backend_start) AS states,
                    array_agg(coalesce(flush_lsn, '0/0')::text ORDER BY backend_start) AS flushed,
-                   array_agg(coalesce(sync_priority, 0)::text ORDER BY backend_start) AS priorities
+                   array_agg(coalesce(sync_priority, 0)::text ORDER BY backend_start) AS priorities,
+                   array_agg(coalesce(replay_lsn, '0/0')::text ORDER BY backend_start) AS replayed
             FROM pg_stat_replication) p";
 
 /// What a server says of itself.
@@ -128,6 +129,8 @@ pub(crate) struct ReceiverRow {
     pub(crate) name: String,
     pub(crate) state: String,
     pub(crate) flushed: Lsn,
+    /// By its last word, which may be some seconds old when nothing is written.
+    pub(crate) replayed: Lsn,
     /// Whether its sender counts it for synchronous commits: by the setting that the sender has read.
     pub(crate) synchronous: bool,
 }
@@ -220,12 +223,14 @@ fn receivers(row: &Row) -> Result<Vec<ReceiverRow>, Unreadable> {
     };
     let (names, states) = (column(26)?, column(27)?);
     let (flushed, priorities) = (column(28)?, column(29)?);
-    let rows = names.into_iter().zip(states).zip(flushed).zip(priorities);
-    rows.map(|(((name, state), flushed), priority)| {
+    let places = flushed.into_iter().zip(column(30)?);
+    let rows = names.into_iter().zip(states).zip(places).zip(priorities);
+    rows.map(|(((name, state), (flushed, replayed)), priority)| {
         Ok(ReceiverRow {
             name,
             state,
             flushed: flushed.parse().map_err(|_| Unreadable(WHAT))?,
+            replayed: replayed.parse().map_err(|_| Unreadable(WHAT))?,
             synchronous: priority != "0",
         })
     })

@@ -139,6 +139,7 @@ pub(crate) fn read(replies: &[Value]) -> Result<Reading, NotARedis> {
         replicas: replicas(&replication),
         restart_guard: restart_guard(sync, delay, early),
         writes: Writes::Itself,
+        applied: None,
         trouble: None,
     };
     let users_file = match reply::setting(users, "aclfile") {
@@ -252,6 +253,7 @@ fn replica(line: &str) -> Option<ReplicaLink> {
             _ => Link::Syncing,
         },
         acknowledged: Offset(number(&parts, "offset")?),
+        applied: None,
     })
 }
 

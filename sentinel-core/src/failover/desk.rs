@@ -401,6 +401,7 @@ mod tests {
             replicas: Vec::new(),
             restart_guard: RestartGuard::None,
             writes: Writes::Itself,
+            applied: None,
             trouble: None,
         }
     }

@@ -457,10 +457,12 @@ impl World {
                         Link::Syncing
                     },
                     acknowledged: Offset(other.offset),
+                    applied: None,
                 })
                 .collect(),
             restart_guard: RestartGuard::None,
             writes: Writes::Itself,
+            applied: None,
             trouble: None,
         }
     }

@@ -319,6 +319,7 @@ impl Instance {
                 Shape::Redis => Writes::Itself,
                 Shape::Postgres => self.postgres.writes,
             },
+            applied: None,
             trouble: None,
         }
     }
@@ -332,6 +333,7 @@ impl Instance {
                 Link::Syncing
             },
             acknowledged: Offset(seen.acknowledged),
+            applied: None,
         };
         self.downstream.iter().map(link).collect()
     }

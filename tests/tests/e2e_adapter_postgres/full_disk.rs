@@ -33,12 +33,10 @@ async fn a_full_data_disk_is_named_until_there_is_room() {
     let insert = "INSERT INTO t SELECT repeat('x', 1000) FROM generate_series(1, 1000)";
     let refused = primary.try_query(app, insert).unwrap_err();
     assert!(refused.contains(FULL), "{refused}");
-    let mut found = None;
-    wait::until("a probe says so", || {
-        found = block_on(node.facts(&primary)).trouble;
-        found.as_ref().map(drop)
-    });
-    let found = found.unwrap();
+    let found = wait::until_async("a probe says so", || async {
+        node.facts(&primary).await.trouble
+    })
+    .await;
     assert!(
         found.contains("the disk that holds its data is full")
             && found.contains(FULL)
@@ -54,10 +52,11 @@ async fn a_full_data_disk_is_named_until_there_is_room() {
     assert_eq!(left.count(), 0, "the tries left something behind");
 
     std::fs::remove_file(filler).unwrap();
-    wait::until("a probe finds room", || {
-        let trouble = block_on(node.facts(&primary)).trouble;
+    wait::until_async("a probe finds room", || async {
+        let trouble = node.facts(&primary).await.trouble;
         trouble.is_none().then_some(())
-    });
+    })
+    .await;
     primary.try_query(app, insert).unwrap();
 }
 
@@ -82,8 +81,4 @@ async fn a_standbys_full_data_disk_is_named_on_every_version() {
         assert!(found.is_some_and(|found| found.contains(FULL)), "{version}");
         std::fs::remove_file(filler).unwrap();
     }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }

@@ -138,6 +138,12 @@ async fn a_standby_that_pauses_its_replay_is_where_it_received() {
     let facts = node.caught_up(&standby, &primary).await;
     let replayed = standby.value("SELECT pg_last_wal_replay_lsn() < pg_last_wal_receive_lsn()");
     assert_eq!(replayed, "t");
+    // Whoever reads from it reads older data than it holds, and the primary is told so too.
+    let held = facts.position.as_ref().unwrap().offset;
+    assert!(facts.applied.unwrap() < held, "{facts:?}");
+    let seen = node.facts(&primary).await.replicas;
+    assert_eq!(seen[0].instance, standby.instance());
+    assert!(seen[0].applied.unwrap() < seen[0].acknowledged, "{seen:?}");
     // Frozen it replays what it has, and is where it was.
     let frozen = node
         .done(&standby, sentinel_core::action::ActionKind::Freeze)

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sentinel_tests::haproxy::{Haproxy, Pace};
+use sentinel_tests::haproxy::{Configuration, Haproxy};
 use sentinel_tests::postgres_server::{PostgresServer, PostgresVersion, Role};
 use sentinel_tests::wait;
 use tokio::time::timeout;
@@ -100,7 +100,7 @@ fn numbers(server: &PostgresServer) -> BTreeSet<i64> {
 fn a_writer_behind_haproxy_ends_up_on_the_new_primary() {
     let mut guarded = Guarded::start(&PostgresVersion::any());
     let [first, second, third] = [0, 1, 2].map(|n| address(&guarded.servers[n]));
-    let proxy = Haproxy::start(&guarded.behind(), Pace::Documented);
+    let proxy = Haproxy::start(&guarded.behind(), Configuration::Template);
     proxy.wait_for_up("primary", &[first]);
     proxy.wait_for_up("replicas", &[second, third]);
     guarded.servers[0]

@@ -1,5 +1,5 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-//! A real HAProxy with the configuration of Patroni's documentation, of which only addresses and ports differ.
+//! A real HAProxy with the configurations that Patroni publishes, of which only addresses and ports differ.
 
 #[path = "../http_patroni/endpoint.rs"]
 #[expect(dead_code, reason = "made for the paths, of which HAProxy asks two")]
@@ -21,7 +21,7 @@ use endpoint::Endpoint;
 use sentinel_core::discovery::View;
 use sentinel_core::id::InstanceId;
 use sentinel_daemon::source::StaleAnswers;
-use sentinel_tests::haproxy::{Behind, Haproxy, Pace};
+use sentinel_tests::haproxy::{Behind, Configuration, Haproxy};
 use sentinel_tests::wait;
 
 /// A server that says its name to whoever connects, and keeps the connection.
@@ -63,25 +63,37 @@ fn table(primary: SocketAddr, replica: SocketAddr) -> View {
     view
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_configuration_made_for_patroni_follows_the_table() {
-    let [old, new, other] = ["old", "new", "not"].map(named_server);
-    let before = table(old, new);
-    let mut agents = Vec::new();
+/// Three servers, of which the last has an agent of nothing beside it, and the agents.
+async fn behind([old, new, other]: [SocketAddr; 3], view: &View) -> (Vec<Endpoint>, Vec<Behind>) {
+    let (mut agents, mut servers) = (Vec::new(), Vec::new());
     for (server, is_agent) in [(old, true), (new, true), (other, false)] {
         let id = InstanceId::new(server.ip().to_string(), server.port());
         let own = if is_agent { vec![id] } else { vec![] };
-        agents.push(Endpoint::start(before.clone(), &own, StaleAnswers::Serve).await);
-    }
-    let servers: Vec<Behind> = [old, new, other]
-        .into_iter()
-        .zip(&agents)
-        .map(|(server, agent)| Behind {
+        let agent = Endpoint::start(view.clone(), &own, StaleAnswers::Serve).await;
+        servers.push(Behind {
             server,
             check: agent.address,
-        })
-        .collect();
-    let proxy = Haproxy::start(&servers, Pace::Documented);
+        });
+        agents.push(agent);
+    }
+    (agents, servers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_template_made_for_patroni_follows_the_table() {
+    follows_the_table(Configuration::Template).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_that_we_advise_follows_the_table() {
+    follows_the_table(Configuration::Advised).await;
+}
+
+async fn follows_the_table(configuration: Configuration) {
+    let [old, new, other] = ["old", "new", "not"].map(named_server);
+    let before = table(old, new);
+    let (agents, servers) = behind([old, new, other], &before).await;
+    let proxy = Haproxy::start(&servers, configuration);
     proxy.wait_for_up("primary", &[old]);
     proxy.wait_for_up("replicas", &[new]);
     let (mut standing, name) = session(proxy.primary).unwrap();
@@ -104,4 +116,23 @@ async fn the_configuration_made_for_patroni_follows_the_table() {
     proxy.wait_for_up("replicas", &[old]);
     assert_eq!(proxy.up("primary"), [new]);
     assert_eq!(name_at(proxy.replicas).unwrap(), "old");
+}
+
+/// It has one section, and asks for `/` without a method of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sample_made_for_patroni_follows_the_table() {
+    let [old, new, other] = ["old", "new", "not"].map(named_server);
+    let (agents, servers) = behind([old, new, other], &table(old, new)).await;
+    let proxy = Haproxy::start(&servers, Configuration::Sample);
+    proxy.wait_for_up("primary", &[old]);
+    assert_eq!(name_at(proxy.primary).unwrap(), "old");
+    for agent in &agents {
+        agent.set_view(table(new, old));
+    }
+    // Three checks at 3 s to leave the old one, and two to take the new one.
+    let what = "clients find the new primary alone";
+    wait::until_within(wait::BOUND_CLUSTER, what, || {
+        (proxy.up("primary") == [new]).then_some(())
+    });
+    assert_eq!(name_at(proxy.primary).unwrap(), "new");
 }

@@ -39,7 +39,7 @@ fn element(lineage: Option<&str>, start: u64) -> ChainElement {
     }
 }
 
-/// A service of PostgreSQL: the primary at 0/4000060, and its replica 10 bytes behind.
+/// A service of PostgreSQL: the primary at 0/4000060, and its replica, which has yet to receive 10 bytes, and to replay 30.
 fn orders(change: impl FnOnce(&mut ServiceView)) -> View {
     view::view_with(|orders| {
         orders.settings.engine = "postgres".into();
@@ -62,7 +62,9 @@ fn orders(change: impl FnOnce(&mut ServiceView)) -> View {
             instance: view::id(REPLICA),
             link: Link::Streaming,
             acknowledged: Offset(0x400_0056),
+            applied: Some(Offset(0x400_0042)),
         }];
+        facts(orders, REPLICA).applied = Some(Offset(0x400_0042));
         change(orders);
     })
 }
@@ -312,24 +314,39 @@ async fn without_a_leader_nobody_is_primary_and_replicas_go_on() {
 async fn replicas_by_lag_and_state() {
     let replica = agent_of(orders(|_| ()), REPLICA).await;
     let table = [
-        ("/replica?lag=10", 200),
-        ("/replica?lag=9", 503),
+        ("/replica?lag=30", 200),
+        ("/replica?lag=29", 503),
         ("/replica?lag=16kB", 200),
+        // The mode is a word of /readiness.
+        ("/replica?lag=10&mode=write", 503),
+        ("/quorum?lag=29", 503),
+        ("/quorum?lag=30", 200),
+        ("/sync?lag=29", 503),
+        ("/read-only-sync?lag=29", 503),
+        ("/read-only-quorum?lag=29", 503),
         ("/async?lag=16kB", 503),
         ("/read-only?lag=9", 503),
         ("/replica?replication_state=streaming", 200),
         ("/replica?replication_state=in+archive+recovery", 503),
+        ("/readiness", 200),
         ("/readiness?lag=10&mode=write", 200),
-        ("/readiness?lag=9", 503),
+        ("/readiness?lag=9&mode=write", 503),
+        ("/readiness?lag=30", 200),
+        ("/readiness?lag=29", 503),
+        ("/readiness?lag=29&mode=apply", 503),
         ("/replica?tag_zone=a", 503),
         ("/health?tag_zone=a", 503),
         ("/replica?lag=lots", 400),
         ("/readiness?mode=no", 400),
         ("/replica?instance=nobody", 400),
     ];
-    wants(&replica, &table, "10 bytes behind").await;
+    wants(&replica, &table, "30 bytes behind, of which 20 are here").await;
     assert_eq!(
         replica.reason("/replica?lag=9").await,
+        "127.0.0.1:49397 has yet to replay 30 bytes, and 9 were allowed"
+    );
+    assert_eq!(
+        replica.reason("/readiness?lag=9&mode=write").await,
         "127.0.0.1:49397 has yet to receive 10 bytes, and 9 were allowed"
     );
     let primary = agent_of(orders(|_| ()), PRIMARY).await;
@@ -340,12 +357,16 @@ async fn replicas_by_lag_and_state() {
         instance(orders, PRIMARY).health = Health::Down(Evidence::Refusal);
     }));
     assert_eq!(
-        replica.status("/replica?lag=10").await,
+        replica.status("/replica?lag=30").await,
         200,
         "readers go on without a primary"
     );
-    assert_eq!(replica.status("/replica?lag=9").await, 503);
+    assert_eq!(replica.status("/replica?lag=29").await, 503);
+}
 
+#[tokio::test]
+async fn replicas_that_do_not_follow() {
+    let replica = agent_of(orders(|_| ()), REPLICA).await;
     replica.set_view(orders(|orders| {
         facts(orders, REPLICA).role = Role::Replica {
             upstream: Upstream::Frozen,
@@ -372,12 +393,28 @@ async fn replicas_by_lag_and_state() {
 
     replica.set_view(orders(|orders| facts(orders, REPLICA).synced = false));
     wants(&replica, &[("/replica", 503), ("/health", 200)], "copying").await;
+}
 
-    // The newer of the two readings counts: it has acknowledged more than it said of itself.
+/// The newer of the two readings counts: what the primary was told, or what the replica said of itself.
+#[tokio::test]
+async fn the_newer_reading_counts_for_lag() {
+    let replica = agent_of(orders(|_| ()), REPLICA).await;
     replica.set_view(orders(|orders| {
         facts(orders, PRIMARY).replicas[0].acknowledged = Offset(0x400_0060);
     }));
+    assert_eq!(replica.status("/readiness?lag=0&mode=write").await, 200);
+    assert_eq!(replica.status("/replica?lag=0").await, 503);
+    replica.set_view(orders(|orders| {
+        facts(orders, PRIMARY).replicas[0].applied = Some(Offset(0x400_0060));
+    }));
     assert_eq!(replica.status("/replica?lag=0").await, 200);
+    // An engine that does not tell the two apart has applied what it has received.
+    replica.set_view(orders(|orders| {
+        facts(orders, PRIMARY).replicas[0].applied = None;
+        facts(orders, REPLICA).applied = None;
+    }));
+    let table = [("/replica?lag=10", 200), ("/replica?lag=9", 503)];
+    wants(&replica, &table, "applied is received").await;
 }
 
 #[tokio::test]
@@ -439,7 +476,7 @@ async fn documents() {
     );
     assert_eq!(
         body["xlog"],
-        serde_json::json!({"received_location": 0x400_0056})
+        serde_json::json!({"received_location": 0x400_0056, "replayed_location": 0x400_0042})
     );
 
     let cluster = replica.json("/cluster").await;
@@ -449,7 +486,8 @@ async fn documents() {
         },
         {
             "name": REPLICA, "role": "sync_standby", "state": "streaming", "host": "127.0.0.1", "port": 49397,
-            "timeline": 2, "lag": 10, "receive_lag": 10, "receive_lsn": "0/4000056",
+            "timeline": 2, "lag": 10, "receive_lag": 10, "receive_lsn": "0/4000056", "replay_lag": 30,
+            "replay_lsn": "0/4000042",
         },
     ]);
     assert_eq!(

@@ -56,6 +56,7 @@ fn facts(run_id: &str, role: Role) -> Facts {
         replicas: vec![],
         restart_guard: RestartGuard::None,
         writes: Writes::Itself,
+        applied: None,
         trouble: None,
     }
 }

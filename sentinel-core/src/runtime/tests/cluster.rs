@@ -61,6 +61,7 @@ fn facts() -> Facts {
         replicas: vec![],
         restart_guard: RestartGuard::Delay(5000),
         writes: Writes::Itself,
+        applied: None,
         trouble: None,
     }
 }

@@ -1,6 +1,6 @@
 //! The JSON of Patroni's paths, with its keys, of what is known here.
 //!
-//! What nobody here knows is left out and never made up: no replayed position, no version or start of the server, no
+//! What nobody here knows is left out and never made up: no version or start of the server, no
 //! tags, no `patroni.version`. The object `sentinel` is ours: whether the table is current, and why an answer is no.
 
 use sentinel_core::discovery::ServiceView;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::judgement::STREAMING;
-use super::local::{Local, is_stopped};
+use super::local::{Local, Reach, is_stopped};
 use super::refusal::Refusal;
 use crate::http::answers;
 
@@ -67,11 +67,14 @@ pub(super) fn history(local: Local<'_>) -> Value {
 
 fn seen(local: Local<'_>, facts: &Facts, body: &mut Map<String, Value>) {
     if let Some(position) = &facts.position {
-        let key = match facts.role {
-            Role::Primary => "location",
-            Role::Replica { .. } => "received_location",
+        let xlog = match (&facts.role, facts.applied) {
+            (Role::Primary, _) => json!({"location": position.offset}),
+            (Role::Replica { .. }, None) => json!({"received_location": position.offset}),
+            (Role::Replica { .. }, Some(applied)) => {
+                json!({"received_location": position.offset, "replayed_location": applied})
+            }
         };
-        body.insert("xlog".into(), json!({key: position.offset}));
+        body.insert("xlog".into(), xlog);
         if let Some(branch) = Branch::parse(&position.lineage) {
             body.insert("timeline".into(), branch.timeline.into());
             let system = branch.system_identifier.into();
@@ -131,13 +134,19 @@ fn member(local: Local<'_>) -> Value {
         member.insert("timeline".into(), branch.timeline.into());
     }
     if !is_answered(local) {
-        let lag = local.lag_bytes();
         // Patroni says so in this word.
-        let lag = lag.map_or_else(|| Value::from("unknown"), Value::from);
-        member.insert("receive_lag".into(), lag.clone());
-        member.insert("lag".into(), lag);
+        let lag = |reach| {
+            let lag = local.lag_bytes(reach);
+            lag.map_or_else(|| Value::from("unknown"), Value::from)
+        };
+        member.insert("lag".into(), lag(Reach::Received));
+        member.insert("receive_lag".into(), lag(Reach::Received));
+        member.insert("replay_lag".into(), lag(Reach::Replayed));
         if let Some(position) = position {
             member.insert("receive_lsn".into(), lsn(position.offset).into());
+        }
+        if let Some(applied) = local.facts().ok().and_then(|facts| facts.applied) {
+            member.insert("replay_lsn".into(), lsn(applied).into());
         }
     }
     member.into()

@@ -3,7 +3,7 @@
 //! Pure: the same instance, path and parameters give the same answer. Where Patroni believes its leader key, this
 //! believes the committed table, and where Patroni asks its server, this reads what the node last saw.
 
-use super::local::Local;
+use super::local::{Local, Reach};
 use super::refusal::Refusal;
 use super::wanted::Wanted;
 
@@ -78,7 +78,7 @@ fn replica(local: Local<'_>, wanted: &Wanted) -> Result<(), Refusal> {
         in_state(local, state)?;
     }
     match wanted.lag_bytes_max {
-        Some(max) => within(local, max),
+        Some(max) => within(local, Reach::Replayed, max),
         None => Ok(()),
     }
 }
@@ -110,7 +110,8 @@ fn asynchronous(local: Local<'_>, wanted: &Wanted) -> Result<(), Refusal> {
 fn ready(local: Local<'_>, wanted: &Wanted) -> Result<(), Refusal> {
     local.is_replica()?;
     in_state(local, STREAMING)?;
-    within(local, wanted.lag_bytes_max.unwrap_or(READY_LAG_BYTES_MAX))
+    let max = wanted.lag_bytes_max.unwrap_or(READY_LAG_BYTES_MAX);
+    within(local, wanted.reach, max)
 }
 
 /// The one state of a replication for which there is a word here.
@@ -128,14 +129,15 @@ fn in_state(local: Local<'_>, wanted: &str) -> Result<(), Refusal> {
     })
 }
 
-fn within(local: Local<'_>, lag_bytes_max: u64) -> Result<(), Refusal> {
-    let lag = local.lag_bytes();
+fn within(local: Local<'_>, reach: Reach, lag_bytes_max: u64) -> Result<(), Refusal> {
+    let lag = local.lag_bytes(reach);
     let lag_bytes = lag.ok_or_else(|| Refusal::LagUnknown(local.id.clone()))?;
     if lag_bytes <= lag_bytes_max {
         return Ok(());
     }
     Err(Refusal::Lags {
         instance: local.id.clone(),
+        reach,
         lag_bytes,
         lag_bytes_max,
     })

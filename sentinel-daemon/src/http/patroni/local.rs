@@ -17,6 +17,16 @@ use crate::source::Moment;
 /// Facts in the view are renewed at least once in so long, while the instance answers.
 const FACTS_RENEWED: Duration = Duration::from_secs(1);
 
+/// How far a replica has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// What it answers with: Patroni's `apply`, and the usual one.
+    #[default]
+    Replayed,
+    /// What it holds: Patroni's `write`.
+    Received,
+}
+
 /// An instance at the moment of an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Local<'a> {
@@ -160,20 +170,28 @@ impl<'a> Local<'a> {
             })
     }
 
-    /// Bytes of the primary's history that it has not received; `None` when nobody can say.
+    /// Bytes of the primary's history that it has not received, or not replayed; `None` when nobody can say.
     ///
     /// A primary that is down counts with what it said last: replicas are not further behind because it is gone.
-    pub(super) fn lag_bytes(self) -> Option<u64> {
+    pub(super) fn lag_bytes(self, reach: Reach) -> Option<u64> {
         let primary = self.sibling(self.service?.primary.as_ref()?).view()?;
         let primary = primary.facts.as_ref()?;
         let end = primary.position.as_ref()?;
-        let own = self.facts().ok()?.position.as_ref();
+        let facts = self.facts().ok()?;
+        let own = facts.position.as_ref();
         let own = own.filter(|own| own.lineage == end.lineage)?;
         // Both ends of one reading are better than two readings at different times.
         let links = primary.replicas.iter();
         let mut streams = links.filter(|link| link.link == Link::Streaming);
         let link = streams.find(|link| link.instance == *self.id);
-        let reached = link.map_or(own.offset, |link| own.offset.max(link.acknowledged));
+        let (own, link) = match reach {
+            Reach::Received => (own.offset, link.map(|link| link.acknowledged)),
+            Reach::Replayed => (
+                facts.applied.unwrap_or(own.offset),
+                link.map(|link| link.applied.unwrap_or(link.acknowledged)),
+            ),
+        };
+        let reached = link.map_or(own, |link| own.max(link));
         Some(end.offset.0.saturating_sub(reached.0))
     }
 }

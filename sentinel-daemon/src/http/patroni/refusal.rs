@@ -4,6 +4,8 @@
 
 use sentinel_core::id::{InstanceId, ServiceName};
 
+use super::local::Reach;
+
 /// Why the answer is no. It is nobody's fault, and nothing was changed by asking.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
@@ -75,10 +77,15 @@ pub(super) enum Refusal {
         wanted: String,
     },
     /// It is too far behind.
-    #[error("{instance} has yet to receive {lag_bytes} bytes, and {lag_bytes_max} were allowed")]
+    #[error("{instance} has yet to {} {lag_bytes} bytes, and {lag_bytes_max} were allowed", match reach {
+        Reach::Replayed => "replay",
+        Reach::Received => "receive",
+    })]
     Lags {
         /// Who.
         instance: InstanceId,
+        /// What is counted.
+        reach: Reach,
         /// How far.
         lag_bytes: u64,
         /// The limit.

@@ -4,11 +4,15 @@
 
 use sentinel_core::id::{AddressError, InstanceId};
 
-/// A request's parameters; of two with one name the first counts.
+use super::local::Reach;
+
+/// A request's parameters; of two with one name the first counts, of two modes the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Bytes that a replica may be behind.
     pub(super) lag_bytes_max: Option<u64>,
+    /// What is measured for `/readiness`; everywhere else it is what was replayed.
+    pub(super) reach: Reach,
     /// The state in which its replication has to be.
     pub(super) replication_state: Option<String>,
     /// A tag that it has to have.
@@ -55,8 +59,12 @@ impl Wanted {
                 "replication_state" if wanted.replication_state.is_none() => {
                     wanted.replication_state = Some(value.into_owned());
                 }
-                "mode" if !["apply", "write"].contains(&value.as_ref()) => {
-                    return Err(BadQuery::Mode(shown(&value)));
+                "mode" => {
+                    wanted.reach = match value.as_ref() {
+                        "apply" => Reach::Replayed,
+                        "write" => Reach::Received,
+                        _unknown => return Err(BadQuery::Mode(shown(&value))),
+                    }
                 }
                 "instance" if wanted.instance.is_none() => wanted.instance = Some(value.parse()?),
                 name if name.starts_with("tag_") && wanted.tag.is_none() => {
@@ -125,6 +133,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(wanted.lag_bytes_max, Some(16 << 10));
+        assert_eq!(wanted.reach, Reach::Received);
         assert_eq!(wanted.replication_state.as_deref(), Some("streaming"));
         assert_eq!(wanted.tag.as_deref(), Some("tag_az"));
         assert_eq!(wanted.instance, Some(InstanceId::new("::1", 5432)));
