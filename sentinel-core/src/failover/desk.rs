@@ -63,6 +63,8 @@ pub struct Paused {
     pub last: Option<Position>,
     /// When that was heard, or that the order is open.
     pub since: Instant,
+    /// When it said that it takes writes again.
+    pub resumed: Option<Instant>,
 }
 
 /// Invariants: everything but `stage_since` belongs to `epoch`; at most one order per instance is under way.
@@ -197,6 +199,15 @@ impl Desk {
         }
     }
 
+    /// Whether the instance is at its pause, by what it said last or has not had the time to answer.
+    pub fn is_pausing(&self, instance: &InstanceId) -> bool {
+        let asked = self
+            .under_way
+            .get(instance)
+            .is_some_and(|order| matches!(order.kind, ActionKind::Pause { .. }));
+        self.jobs.contains_key(instance) || (asked && !self.refusals.contains_key(instance))
+    }
+
     /// Whether this order may be given to the instance.
     pub fn is_free(&self, now: Instant, instance: &InstanceId, kind: &ActionKind) -> bool {
         let repeats = |(word, at): &(&'static str, Instant)| *word == kind.word() && now < *at;
@@ -253,12 +264,13 @@ impl Desk {
         let untold = self
             .paused
             .as_ref()
-            .is_none_or(|paused| paused.last.is_none());
+            .is_none_or(|paused| paused.last.is_none() || paused.resumed.is_some());
         if open && matches!(order.kind, ActionKind::Pause { .. }) && untold {
             self.paused = Some(Paused {
                 primary: instance.clone(),
                 last: None,
                 since: now,
+                resumed: None,
             });
         }
         match outcome {
@@ -325,10 +337,15 @@ impl Desk {
                         primary: instance.clone(),
                         last: Some(position),
                         since: now,
+                        resumed: None,
                     });
                 }
             }
-            ActionKind::Resume => self.paused = None,
+            ActionKind::Resume => {
+                if let Some(paused) = &mut self.paused {
+                    paused.resumed = Some(now);
+                }
+            }
             ActionKind::Freeze
             | ActionKind::Unfreeze { .. }
             | ActionKind::Configure { .. }

@@ -40,6 +40,7 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &InstanceId) -> Plan {
             primary: paused,
             last: Some(position),
             since,
+            resumed: None,
         }) if *paused == primary.instance => {
             // What the target has is compared with the last position of the primary, in the primary's own history.
             let holds = sight.facts(target).is_some_and(|facts| {
@@ -70,10 +71,22 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &InstanceId) -> Plan {
                 plan.wake_at(until);
             }
         }
-        Some(_) | None if sight.primary_is_down() => sight.fail_over(&mut plan),
+        Some(_) | None if sight.primary_is_down() && !goes_down_by_order(sight, primary) => {
+            sight.fail_over(&mut plan);
+        }
         Some(_) | None => pause(sight, &mut plan, primary, target),
     }
     plan
+}
+
+/// Whether it is down because it is stopping for the pause, and has not told yet where it ended. Somebody must be there who
+/// will tell, and may not take longer than a pause.
+fn goes_down_by_order(sight: &Sight<'_>, primary: &Member) -> bool {
+    let late = sight
+        .watch(&primary.instance)
+        .is_some_and(|watch| watch.is_down() && sight.now >= watch.health_since() + PAUSE_LIMIT);
+    let minded = sight.desk.pause_ordered && sight.agents.contains_key(&primary.instance);
+    (minded || sight.desk.is_pausing(&primary.instance)) && !late
 }
 
 /// Checked again just before: the pause is the first thing that a client notices.

@@ -14,6 +14,10 @@ use crate::observation::{Facts, Link, ReplicaLink, Writes};
 /// How long after the pause of a switchover its primary has to take writes again before it counts as lost.
 const RESUME_WITHIN: Duration = Duration::from_secs(15);
 
+/// How long after its word that it does so the voters have to see it: each looks at a server that is down several times
+/// a second.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+
 /// Keeps the primary taking writes, or refusing them, as its replicas are.
 pub(super) fn writes(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, facts: &Facts) {
     let Some(config) = sight.state.configs.last() else {
@@ -63,14 +67,22 @@ pub(super) fn resume(sight: &Sight<'_>, plan: &mut Plan) -> bool {
     let (Some(paused), Some(primary)) = (&sight.desk.paused, &sight.state.primary) else {
         return false;
     };
-    let until = paused.since + RESUME_WITHIN;
-    let paused = &paused.primary;
-    if *paused != primary.instance || sight.now >= until {
+    let (until, over) = match paused.resumed {
+        None => (paused.since + RESUME_WITHIN, false),
+        Some(at) => (at + SEEN_WITHIN, !sight.primary_is_down()),
+    };
+    if over || paused.primary != primary.instance || sight.now >= until {
         plan.notes.push(Note::NotPaused);
         return false;
     }
-    plan.because("resume", format!("{paused} is to take writes again"));
-    plan.order(sight, paused, ActionKind::Resume);
+    let instance = &paused.primary;
+    if paused.resumed.is_some() {
+        let text = format!("{instance} takes writes again, and the voters are to see it");
+        plan.because("resumed", text);
+    } else {
+        plan.because("resume", format!("{instance} is to take writes again"));
+        plan.order(sight, instance, ActionKind::Resume);
+    }
     plan.wake_at(until);
     !sight.primary_lost_authority()
 }

@@ -50,6 +50,8 @@ struct Claim {
     agent: NodeName,
     beat: u64,
     heard: Instant,
+    /// It has not answered an order since.
+    owes_answer: bool,
     state: AgentState,
 }
 
@@ -81,6 +83,7 @@ impl Sentinel {
         let agent = self.agents.known.get(&key).filter(|claim| {
             action.kind.hand() == Hand::Agent
                 && claim.agent != self.settings.name
+                && !claim.owes_answer
                 && now.since(claim.heard) <= AGENT_PATIENCE
         });
         let Some(Claim {
@@ -114,8 +117,10 @@ impl Sentinel {
         };
         let desk = self.posts.get(&name).and_then(|post| post.desk.as_ref());
         let instance = desk.and_then(|desk| desk.ordered(id));
-        if let Some(instance) = instance.cloned() {
-            self.agents.known.remove(&(name, instance));
+        if let Some(instance) = instance.cloned()
+            && let Some(claim) = self.agents.known.get_mut(&(name, instance))
+        {
+            claim.owes_answer = true;
         }
         let text = "the agent on its host did not answer in time";
         self.on_acted(now, id, &Outcome::Unknown(text.into()));
@@ -260,6 +265,7 @@ impl Sentinel {
                     agent: from.clone(),
                     beat: report.beat,
                     heard: now,
+                    owes_answer: false,
                     state,
                 };
                 self.agents.known.insert(key, claim);

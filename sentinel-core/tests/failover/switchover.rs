@@ -100,6 +100,63 @@ fn a_primary_that_ends_to_pause_is_replaced_by_the_one_asked_for() {
     assert!(!called_off(&world));
 }
 
+fn stopping(world: &mut World) {
+    world.steady_on(0, 2);
+    let server = world.server(0);
+    (server.stops_to_pause, server.stopping) = (true, true);
+    world.ask_switchover(Some(2));
+    world.until("down", |world| !world.server(0).alive);
+}
+
+/// Everybody sees it down before it has told where it ended; its agent is still at it, and says so.
+#[test]
+fn a_primary_that_is_down_while_it_still_stops_is_not_taken_for_lost() {
+    let mut world = World::new(2);
+    stopping(&mut world);
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.state().token.epoch.0, 1, "no failover has begun");
+    world.server(0).stopping = false;
+    world.until("the other primary", |world| {
+        let answer = world.state().answer;
+        answer.is_some_and(|answer| answer.primary == instance(2))
+    });
+    assert!(!called_off(&world));
+}
+
+/// The same for a target that does not receive: what the pause stopped is started again.
+#[test]
+fn a_primary_that_was_stopped_in_vain_is_started_again() {
+    let mut world = World::new(2);
+    world.server(2).lagging = true;
+    stopping(&mut world);
+    world.server(0).offset += 10;
+    world.run(Duration::from_secs(1));
+    world.server(0).stopping = false;
+    world.until("called off", |world| called_off(world));
+    world.until("started", |world| world.server(0).alive);
+    world.server(2).lagging = false;
+    world.steady_on(0, 2);
+    assert_eq!(world.state().token.epoch.0, 1, "nothing has changed");
+}
+
+#[test]
+fn a_primary_that_is_lost_with_its_agent_while_it_stops_is_replaced() {
+    let mut world = World::new(2);
+    stopping(&mut world);
+    world.server(0).deaf = true;
+    let took = world.until("a failover", |world| world.state().token.epoch.0 == 2);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_primary_that_never_ends_stopping_is_replaced() {
+    let mut world = World::new(2);
+    stopping(&mut world);
+    let took = world.until("a failover", |world| world.state().token.epoch.0 == 2);
+    let expected = Duration::from_secs(4)..Duration::from_secs(7);
+    assert!(expected.contains(&took), "{took:?}");
+}
+
 /// The leader is lost before the primary has heard of the pause.
 #[test]
 fn a_new_leader_goes_on_where_the_old_one_was_lost() {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use sentinel_core::action::{Action, ActionKind, Outcome};
+use sentinel_core::action::{Action, ActionKind, Hand, Outcome};
 use sentinel_core::config::{NodeRole, NodeSettings, ServiceSettings, Timing};
 use sentinel_core::event::EventKind;
 use sentinel_core::id::{Incarnation, InstanceId, NodeName, ServiceName, Token};
@@ -30,6 +30,8 @@ pub(crate) struct Server {
     pub(crate) paused: bool,
     /// It can pause only by ending, as the engine does that needs an agent.
     pub(crate) stops_to_pause: bool,
+    /// It is down for its pause, and has not ended yet as its agent sees it.
+    pub(crate) stopping: bool,
     /// It has lost the agent that could end its pause.
     pub(crate) unminded: bool,
     pub(crate) primary: bool,
@@ -127,6 +129,7 @@ impl World {
             deaf: false,
             paused: false,
             stops_to_pause: false,
+            stopping: false,
             unminded: false,
             primary: n == 0,
             upstream: (n != 0).then(|| instance(0)),
@@ -475,8 +478,15 @@ impl World {
 
     fn act(&mut self, action: &Action) -> Outcome {
         let real = self.real(&action.instance);
-        if !self.serves(&real) || self.servers[&real].deaf {
+        let server = &self.servers[&real];
+        let minded = server.stops_to_pause && !server.unminded && action.kind.hand() == Hand::Agent;
+        if server.deaf || !(minded || self.serves(&real)) {
             return Outcome::Unknown("no answer".into());
+        }
+        if matches!(action.kind, ActionKind::Pause { .. })
+            && let Some(outcome) = self.stop_to_pause(&real)
+        {
+            return outcome;
         }
         self.lineages += 1;
         let numbered = self.numbered.then(|| self.servers[&real].lineage + 1);
@@ -499,18 +509,14 @@ impl World {
                 server.upstream = Some(primary.clone());
             }
             ActionKind::Configure { quorum } => server.quorum = Some(quorum.clone()),
-            ActionKind::Pause { .. } => {
-                server.paused = true;
-                if server.stops_to_pause {
-                    let last = self.facts(&action.instance);
-                    self.servers.get_mut(&real).unwrap().alive = false;
-                    return Outcome::Done(Box::new(last));
-                }
-            }
+            ActionKind::Pause { .. } => server.paused = true,
             ActionKind::Resume if server.unminded => {
                 return Outcome::Refused("it needs an agent".into());
             }
-            ActionKind::Resume => server.paused = false,
+            ActionKind::Resume => {
+                server.paused = false;
+                server.alive |= minded;
+            }
             ActionKind::RefuseWrites | ActionKind::AcceptWrites => {
                 return Outcome::Refused("it refuses writes by itself".into());
             }
@@ -540,6 +546,22 @@ impl World {
             return Outcome::Unknown("no answer".into());
         }
         Outcome::Done(Box::new(self.facts(&action.instance)))
+    }
+
+    /// What comes of the pause of a server that has to end for it; `None` for another.
+    fn stop_to_pause(&mut self, real: &InstanceId) -> Option<Outcome> {
+        if !self.servers[real].stops_to_pause {
+            return None;
+        }
+        let last = self.facts(real);
+        let server = self.servers.get_mut(real).unwrap();
+        server.orders.push("pause");
+        server.paused = true;
+        server.alive = false;
+        Some(match server.stopping {
+            true => Outcome::UnderWay("the server is stopping".into()),
+            false => Outcome::Done(Box::new(last)),
+        })
     }
 
     /// Replicas copy what their upstream has; a replica off its history copies everything.
