@@ -99,8 +99,9 @@ impl PostgresServer {
     }
 
     pub(super) fn copy_cluster(&self, upstream: &Self) {
-        let copied = self
-            .command("pg_basebackup")
+        let version = self.version.with_every_program();
+        let version = version.expect("some PostgreSQL here is as new and has every program");
+        let copied = account::command(&version.bin_dir().join("pg_basebackup"))
             .arg("-D")
             .arg(self.data_dir())
             .args(["--checkpoint=fast", "--no-sync", "--wal-method=stream"])

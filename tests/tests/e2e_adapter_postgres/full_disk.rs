@@ -63,7 +63,7 @@ async fn a_full_data_disk_is_named_until_there_is_room() {
 /// The role has no right beyond `sentinel postgres grants`, and a standby takes no writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standbys_full_data_disk_is_named_on_every_version() {
-    for version in PostgresVersion::all_present() {
+    for version in PostgresVersion::all_servers() {
         let primary = PostgresServer::primary(&version);
         let later = Options::default().first_start(FirstStart::Later);
         let mut standby = PostgresServer::standby_with(&primary, later);

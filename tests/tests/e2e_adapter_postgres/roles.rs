@@ -12,7 +12,7 @@ use crate::node::{IN_TIME, Node, Trio, frozen, promotion, quorum, replayed, repo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_on_every_version() {
-    for version in PostgresVersion::all_present() {
+    for version in PostgresVersion::all_servers() {
         let mut trio = Trio::new(&version);
         trio.primary.execute("CREATE TABLE t (n int)");
         let node = Node::new();
