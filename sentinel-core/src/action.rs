@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ActionId, InstanceId, Member, ServiceName, Token};
+use crate::id::{ActionId, Incarnation, InstanceId, Member, ServiceName, Token};
 use crate::observation::{Facts, WriteQuorum};
 use crate::position::Position;
 use crate::time::Deadline;
@@ -66,10 +66,14 @@ pub enum ActionKind {
         primary: InstanceId,
     },
     /// Give up all data for a full copy of this primary's, whatever the two histories are called; first save what only
-    /// this instance has. For an instance that may have begun a history under a name that another one bears (rule S12).
+    /// this instance has. For an instance that may have begun a history under a name that another one bears (rule S12),
+    /// and for one that is stranded.
     Rebuild {
         /// The authorised primary.
         primary: InstanceId,
+        /// The incarnation whose data are given up. An instance that was rebuilt has another one, so that the order,
+        /// given again, does nothing, and one that is meant for its new life does.
+        life: Incarnation,
     },
     /// Take no more writes for a switchover, and say where the last one is. Ends by itself after this time at the
     /// latest, or by [`ActionKind::Resume`]. The facts of the outcome are the last that the primary had.

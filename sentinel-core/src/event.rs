@@ -60,6 +60,10 @@ pub enum EventKind {
         from: Option<InstanceId>,
         to: InstanceId,
     },
+    /// A replica cannot go on from its upstream, because what follows its own position is gone there.
+    InstanceStranded { instance: InstanceId },
+    /// A replica was ordered to be copied anew from the primary.
+    RebuildSent { instance: InstanceId },
     /// A replica was ordered to follow the new primary.
     RepointSent { instance: InstanceId },
     /// A replica follows the new primary.

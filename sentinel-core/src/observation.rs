@@ -118,6 +118,8 @@ pub enum Link {
     Syncing,
     /// It is not connected.
     Broken,
+    /// It cannot go on from its upstream, ever: what follows its own position is gone there. Only a new copy helps.
+    Stranded,
 }
 
 /// Whether a server keeps over its restart what it is told, and what it acknowledged.

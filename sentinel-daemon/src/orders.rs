@@ -155,6 +155,8 @@ fn judge(kind: EventKind, primary: Option<InstanceId>, epoch: Epoch) -> Option<E
         | EventKind::FailoverStarted { .. }
         | EventKind::TargetSelected { .. }
         | EventKind::PrimarySwitched { .. }
+        | EventKind::InstanceStranded { .. }
+        | EventKind::RebuildSent { .. }
         | EventKind::RepointSent { .. }
         | EventKind::RepointDone { .. }
         | EventKind::Demoted { .. }

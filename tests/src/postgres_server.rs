@@ -289,6 +289,36 @@ impl PostgresServer {
         self.wait_for(&caught_up, "t");
     }
 
+    /// Writes, and removes its log, until it no longer has the segment that a standby which is not connected needs next.
+    /// `keep` are standbys that stream, and go on to.
+    ///
+    /// # Panics
+    /// When it keeps the segment.
+    pub fn remove_log_needed_from(&self, position: &str, keep: &[&Self]) {
+        let file = self.value(&format!("SELECT pg_walfile_name('{position}'::pg_lsn + 1)"));
+        let kept = format!(
+            "SELECT count(*) FROM pg_ls_waldir() WHERE name <= '{file}' AND name ~ '^[0-9A-F]{{24}}$'"
+        );
+        for _ in 0..20 {
+            self.execute("SELECT pg_logical_emit_message(false, 'filler', repeat('x', 400000))");
+            self.execute("SELECT pg_switch_wal()");
+            for standby in keep {
+                self.wait_for_standby(standby);
+            }
+            self.execute("CHECKPOINT");
+            if self.value(&kept) == "0" {
+                return;
+            }
+        }
+        panic!(
+            "{} keeps {file}: {}",
+            self.instance(),
+            self.value(
+                "SELECT string_agg(slot_name || ' ' || wal_status, ', ') FROM pg_replication_slots"
+            )
+        );
+    }
+
     /// Removes the data of a stopped server, as a replaced disk does.
     ///
     /// # Panics

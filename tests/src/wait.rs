@@ -62,6 +62,15 @@ pub fn throughout(period: Duration, mut check: impl FnMut()) {
     }
 }
 
+/// The same as [`throughout`] without blocking the runtime.
+pub async fn throughout_async<F: Future<Output = ()>>(period: Duration, check: impl Fn() -> F) {
+    let end = Instant::now() + period;
+    while Instant::now() < end {
+        check().await;
+        tokio::time::sleep(PACE_CLUSTER).await;
+    }
+}
+
 /// The same as [`until`] without blocking the runtime.
 ///
 /// # Panics

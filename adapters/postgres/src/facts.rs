@@ -31,6 +31,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) upstream_timeline: Option<Timeline>,
     /// What its operator has to mend.
     pub(crate) trouble: Option<String>,
+    /// Its upstream has removed the log that it needs next.
+    pub(crate) supply_gone: bool,
 }
 
 /// Whether a standby's replay stands still.
@@ -149,6 +151,9 @@ fn upstream(settings: &Settings, target: &Target) -> Upstream {
 }
 
 fn link(place: &StandbyPlace, target: &Target, beside: &Beside<'_>) -> Link {
+    if beside.supply_gone {
+        return Link::Stranded;
+    }
     let (Some(receiver), Some(history)) = (&place.receiver, beside.history) else {
         return Link::Broken;
     };
@@ -210,16 +215,17 @@ fn replicas(rows: &[ReceiverRow]) -> Vec<ReplicaLink> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
     use crate::history::SystemId;
     use crate::query::{Hidden, Receiver};
     use sentinel_core::position::Offset;
 
-    fn standby(received: Option<u64>, replayed: u64) -> StandbyPlace {
+    pub(crate) fn standby(received: Option<u64>, replayed: u64) -> StandbyPlace {
         StandbyPlace {
             received: received.map(Lsn),
+            asked: received.map(Lsn),
             replayed: Lsn(replayed),
             replay_paused: false,
             startup_waits: Some("RecoveryWalStream".into()),
@@ -232,7 +238,7 @@ mod tests {
         }
     }
 
-    fn status(place: Place) -> Status {
+    pub(crate) fn status(place: Place) -> Status {
         Status {
             system: SystemId("77".into()),
             version_file_changed: 5,
@@ -265,6 +271,7 @@ mod tests {
             rest: Rest::Moving,
             upstream_timeline: upstream.map(Timeline),
             trouble: None,
+            supply_gone: false,
         };
         facts(status, &beside)
     }

@@ -4,7 +4,7 @@
 //! `query` says what is asked of a server, `facts` what counts as a fact, `timeline` how the branch of
 //! history is found, `act` what each step does, `session` when a step that went wrong is refused and
 //! when it is unknown, `sync_names` where a server keeps its write quorum, `hazard` when a standby may be
-//! pointed elsewhere by a mere reload. `agent` is the host side.
+//! pointed elsewhere by a mere reload, `supply` when a standby can never go on. `agent` is the host side.
 mod act;
 mod adapter;
 pub mod agent;
@@ -31,6 +31,7 @@ mod room;
 mod service;
 mod session;
 mod sightings;
+mod supply;
 mod sync_names;
 mod timeline;
 

@@ -34,6 +34,7 @@ use crate::query::{Place, Status};
 use crate::room::{News, Room, Tried};
 use crate::service::PostgresService;
 use crate::sightings::Sightings;
+use crate::supply::Supply;
 use crate::timeline::Timelines;
 
 /// A connection that owes an answer for longer is given up. Shorter, and a hung server's queue of
@@ -78,6 +79,8 @@ struct Memory {
     door: Door,
     /// Whether this server process can write to the disk of its data.
     room: Option<(ServerId, Room)>,
+    /// Whether its upstream has what it needs.
+    supply: Supply,
 }
 
 /// The connection for probes.
@@ -259,6 +262,9 @@ impl Line {
         });
         let rest = memory.rest(&status);
         let trouble = memory.room(&status).trouble();
+        let supply_gone = memory
+            .supply
+            .is_gone(&status, history.as_ref(), &self.settings);
         drop(memory);
         if let Some(history) = &history {
             self.sightings.note(&self.service, &self.instance, history);
@@ -271,6 +277,7 @@ impl Line {
             rest,
             upstream_timeline: upstream.map(|history| history.timeline()),
             trouble,
+            supply_gone,
         };
         let facts = facts::facts(&status, &beside);
         Reading {

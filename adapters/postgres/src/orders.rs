@@ -15,9 +15,9 @@ pub(crate) const PROMOTE: &str = "SELECT pg_promote(false)::text";
 /// Replays again.
 pub(crate) const RESUME_REPLAY: &str = "SELECT pg_wal_replay_resume()::text";
 
-/// The names of the physical slots.
-pub(crate) const SLOTS: &str =
-    "SELECT slot_name::text FROM pg_replication_slots WHERE slot_type = 'physical'";
+/// The names of the physical slots from which a standby can stream.
+pub(crate) const SLOTS: &str = "SELECT slot_name::text FROM pg_replication_slots \
+    WHERE slot_type = 'physical' AND wal_status IS DISTINCT FROM 'lost'";
 
 /// For what the process waits that tells all others whether commits wait for standbys at all.
 pub(crate) const CHECKPOINTER: &str =

@@ -39,7 +39,8 @@ SELECT s.system_identifier::text,
        current_setting('allow_alter_system', true),
        current_setting('sentinel.priority', true),
        (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'),
-       p.names, p.states, p.flushed, p.priorities, p.replayed
+       p.names, p.states, p.flushed, p.priorities, p.replayed,
+       coalesce(current_setting('restore_command', true), '')
 FROM pg_control_system() s
 CROSS JOIN (SELECT pg_is_in_recovery() AS standby) r
 LEFT JOIN pg_stat_wal_receiver w ON true
@@ -79,6 +80,8 @@ pub(crate) enum Place {
 pub(crate) struct StandbyPlace {
     /// Unknown since the server's start until it has received something.
     pub(crate) received: Option<Lsn>,
+    /// The same as the server says it, which may be no more than from where it asked; unknown until it has asked.
+    pub(crate) asked: Option<Lsn>,
     pub(crate) replayed: Lsn,
     pub(crate) replay_paused: bool,
     /// For what the startup process waits.
@@ -111,6 +114,8 @@ pub(crate) struct Settings {
     pub(crate) allow_alter_system: Option<String>,
     pub(crate) priority: Option<String>,
     pub(crate) segment: u64,
+    /// Whether a standby may find log in an archive.
+    pub(crate) restores: bool,
 }
 
 /// A text that `Debug` hides.
@@ -151,6 +156,7 @@ pub(crate) fn read(row: &Row) -> Result<Status, Unreadable> {
         let receipt = |at: &Lsn| is_receipt(*at, replayed, settings.segment);
         Place::Standby(StandbyPlace {
             received: maybe(row, 8, "received position")?.filter(receipt),
+            asked: maybe(row, 8, "received position")?,
             replayed,
             replay_paused: maybe_text(row, 10, "state of replay")?.as_deref() == Some("true"),
             startup_waits: maybe_text(row, 11, "startup process")?,
@@ -187,6 +193,7 @@ fn settings(row: &Row) -> Result<Settings, Unreadable> {
         allow_alter_system: maybe_text(row, 23, "allow_alter_system")?,
         priority: maybe_text(row, 24, "sentinel.priority")?,
         segment: parsed(row, 25, "wal_segment_size")?,
+        restores: !text(row, 31, "restore_command")?.is_empty(),
     })
 }
 

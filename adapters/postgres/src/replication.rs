@@ -1,5 +1,5 @@
 //! The little of the replication protocol that no SQL function replaces: which timeline a standby is
-//! on, and what the history of a timeline says.
+//! on, what the history of a timeline says, and whether a piece of log is still there.
 //!
 //! Such a connection takes one of the server's `max_wal_senders`, so it is opened when needed and not
 //! kept for long. `replication=database`, so that ordinary lines of pg_hba.conf let it in. Times out
@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
@@ -19,8 +19,26 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::connection::{Purpose, dial, refusal};
 use crate::greeting::Greeting;
-use crate::history::{History, Timeline};
+use crate::history::{History, SystemId, Timeline};
+use crate::lsn::Lsn;
 use crate::service::PostgresService;
+
+/// Whether a server has a piece of log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stock {
+    /// It begins to send it.
+    There,
+    /// It says that it has removed it.
+    Removed,
+    /// It says something else.
+    Unknown,
+}
+
+/// A file that is not there; of the log, one that was removed.
+const UNDEFINED_FILE: &str = "58P01";
+
+/// The server is about to stream; no message of the ordinary protocol.
+const COPY_BOTH_RESPONSE: u8 = b'W';
 
 /// No answer of the server to these questions is longer: a history has a line for each promotion.
 const FRAME_BYTES_MAX: usize = 4 << 20;
@@ -69,14 +87,48 @@ impl Replication {
 
     /// The timeline that the server is on: on a standby, the one that it replays.
     pub(crate) async fn timeline(&mut self) -> Result<Timeline, ConnectionError> {
+        let text = self.identity(1).await?;
+        text.parse().map(Timeline).map_err(|_| garbled())
+    }
+
+    /// Which database it is.
+    pub(crate) async fn system(&mut self) -> Result<SystemId, ConnectionError> {
+        self.identity(0).await.map(SystemId)
+    }
+
+    async fn identity(&mut self, column: usize) -> Result<String, ConnectionError> {
         let rows = self.ask("IDENTIFY_SYSTEM").await?;
-        let field = rows.first().and_then(|row| row.get(1));
-        field
-            .and_then(Option::as_ref)
-            .and_then(|field| std::str::from_utf8(field).ok())
-            .and_then(|text| text.parse().ok())
-            .map(Timeline)
-            .ok_or_else(garbled)
+        let field = rows.first().and_then(|row| row.get(column));
+        let field = field.and_then(Option::as_ref).ok_or_else(garbled)?;
+        Ok(String::from_utf8_lossy(field).into_owned())
+    }
+
+    /// Whether the server can stream from here. The connection is of no use afterwards: it streams.
+    pub(crate) async fn stock(
+        mut self,
+        from: Lsn,
+        timeline: Timeline,
+    ) -> Result<Stock, ConnectionError> {
+        let question = format!("START_REPLICATION PHYSICAL {from} TIMELINE {}", timeline.0);
+        let mut bytes = BytesMut::new();
+        frontend::query(&question, &mut bytes).map_err(|_| garbled())?;
+        self.send(&bytes).await?;
+        loop {
+            let header = self.header().await?;
+            if header.tag() == COPY_BOTH_RESPONSE {
+                self.skip(header).await?;
+                continue;
+            }
+            return Ok(match self.next().await? {
+                Message::NoticeResponse(_) | Message::ParameterStatus(_) => continue,
+                // Where the log is missing, the error comes before the first byte, and before any sign of life.
+                Message::CopyData(_) => Stock::There,
+                Message::ErrorResponse(body) if code(&body) == UNDEFINED_FILE => Stock::Removed,
+                Message::ErrorResponse(_) => Stock::Unknown,
+                // The end of a timeline that goes on as another one.
+                _ => Stock::Unknown,
+            });
+        }
     }
 
     /// The history of a timeline; `None` when the server has no such file.
@@ -198,24 +250,46 @@ impl Replication {
 
     async fn next(&mut self) -> Result<Message, ConnectionError> {
         loop {
-            let header = Header::parse(&self.received).map_err(|_| garbled())?;
-            if header.is_some_and(|header| {
-                usize::try_from(header.len()).is_ok_and(|len| len > FRAME_BYTES_MAX)
-            }) {
-                return Err(garbled());
-            }
+            self.header().await?;
             if let Some(message) = Message::parse(&mut self.received).map_err(|_| garbled())? {
                 return Ok(message);
             }
-            let read = self.stream.read_buf(&mut self.received).await;
-            match read {
-                Ok(0) => return Err(ConnectionError::Broken("closed by the server".into())),
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                    return Err(ConnectionError::Rejected(error.to_string()));
-                }
-                Err(error) => return Err(ConnectionError::Broken(error.to_string())),
+            self.receive().await?;
+        }
+    }
+
+    /// What comes next, without taking it.
+    async fn header(&mut self) -> Result<Header, ConnectionError> {
+        loop {
+            if let Some(header) = Header::parse(&self.received).map_err(|_| garbled())? {
+                return match usize::try_from(header.len()) {
+                    Ok(length) if length <= FRAME_BYTES_MAX => Ok(header),
+                    Ok(_) | Err(_) => Err(garbled()),
+                };
             }
+            self.receive().await?;
+        }
+    }
+
+    /// Drops a message.
+    async fn skip(&mut self, header: Header) -> Result<(), ConnectionError> {
+        // The length does not count the tag.
+        let whole = usize::try_from(header.len()).map_err(|_| garbled())? + 1;
+        while self.received.len() < whole {
+            self.receive().await?;
+        }
+        self.received.advance(whole);
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<(), ConnectionError> {
+        match self.stream.read_buf(&mut self.received).await {
+            Ok(0) => Err(ConnectionError::Broken("closed by the server".into())),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Err(ConnectionError::Rejected(error.to_string()))
+            }
+            Err(error) => Err(ConnectionError::Broken(error.to_string())),
         }
     }
 }
@@ -226,6 +300,16 @@ fn fields(body: &DataRowBody) -> Result<Vec<Option<Bytes>>, ConnectionError> {
         .ranges()
         .map(|range| Ok(range.map(|range| buffer.slice(range))));
     ranges.collect().map_err(|_| garbled())
+}
+
+fn code(body: &ErrorResponseBody) -> String {
+    let mut fields = body.fields();
+    while let Ok(Some(field)) = fields.next() {
+        if field.type_() == b'C' {
+            return String::from_utf8_lossy(field.value_bytes()).into_owned();
+        }
+    }
+    String::new()
 }
 
 fn said(body: &ErrorResponseBody) -> ConnectionError {

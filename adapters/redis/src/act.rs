@@ -56,7 +56,7 @@ async fn in_session(
         ActionKind::Unfreeze { primary } | ActionKind::Repoint { primary } => {
             follow(line, &mut session, &found, primary).await
         }
-        ActionKind::Demote { primary } | ActionKind::Rebuild { primary } => {
+        ActionKind::Demote { primary } | ActionKind::Rebuild { primary, .. } => {
             demote::save(line, upstream, &mut session, &mut acting.copying, &found).await?;
             follow(line, &mut session, &found, primary).await
         }

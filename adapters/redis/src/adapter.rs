@@ -78,7 +78,7 @@ impl Adapter for RedisAdapter {
     fn act(&self, action: Action) -> BoxFuture<'static, Outcome> {
         let line = self.line(&action.service, &action.instance);
         let upstream = match &action.kind {
-            ActionKind::Demote { primary } | ActionKind::Rebuild { primary } => {
+            ActionKind::Demote { primary } | ActionKind::Rebuild { primary, .. } => {
                 self.line(&action.service, primary).ok()
             }
             ActionKind::Freeze

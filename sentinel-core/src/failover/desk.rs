@@ -10,7 +10,7 @@ use crate::action::{Action, ActionKind, Outcome};
 use crate::failover::plan::Note;
 use crate::id::{ActionId, Epoch, Incarnation, InstanceId, Token};
 use crate::monitor::Reading;
-use crate::observation::{Facts, Role, Upstream};
+use crate::observation::{Facts, Link, Role, Upstream};
 use crate::position::Position;
 use crate::time::Instant;
 
@@ -97,6 +97,8 @@ pub struct Desk {
     pub promotion_goes_on: Option<Instant>,
     /// Instances rebuilt by an executed action of this epoch.
     pub rebuilt: BTreeSet<InstanceId>,
+    /// Instances that were ordered to be rebuilt and are not yet, with the life that each gives up.
+    pub rebuilding: BTreeMap<InstanceId, Incarnation>,
     /// The primary whose writes are paused for a switchover, or may be.
     pub paused: Option<Paused>,
     /// The primary was ordered to pause in this stage: what it and its replicas say from here on is our own doing.
@@ -134,6 +136,7 @@ impl Desk {
             jobs: BTreeMap::new(),
             promotion_goes_on: None,
             rebuilt: BTreeSet::new(),
+            rebuilding: BTreeMap::new(),
             paused: None,
             pause_ordered: false,
             short_since: None,
@@ -236,6 +239,10 @@ impl Desk {
             token: action.token,
         };
         self.pause_ordered |= matches!(action.kind, ActionKind::Pause { .. });
+        if let ActionKind::Rebuild { life, .. } = &action.kind {
+            let instance = action.instance.clone();
+            self.rebuilding.insert(instance, life.clone());
+        }
         self.under_way.insert(action.instance.clone(), under_way);
     }
 
@@ -329,6 +336,7 @@ impl Desk {
             }
             ActionKind::Rebuild { .. } => {
                 self.rebuilt.insert(instance.clone());
+                self.rebuilding.remove(instance);
                 self.repointed.insert(instance.clone());
             }
             ActionKind::Pause { .. } => {
@@ -369,6 +377,11 @@ impl Desk {
                 self.frozen.remove(instance);
             }
         }
+        let facts = &reading.facts;
+        let rebuilt = |life: &Incarnation| *life != facts.incarnation || is_fed(facts);
+        if self.rebuilding.get(instance).is_some_and(rebuilt) {
+            self.rebuilding.remove(instance);
+        }
         if self
             .catch_ups
             .get(instance)
@@ -377,6 +390,11 @@ impl Desk {
             self.catch_ups.remove(instance);
         }
     }
+}
+
+/// Whether the instance receives what it needs.
+fn is_fed(facts: &Facts) -> bool {
+    matches!(&facts.role, Role::Replica { link, .. } if *link == Link::Streaming)
 }
 
 /// Whether the instance receives from nobody, by a freeze.
@@ -394,7 +412,7 @@ pub fn is_frozen(facts: &Facts) -> bool {
 mod tests {
     use super::*;
     use crate::id::{ServiceName, Term};
-    use crate::observation::{Link, Persistable, RestartGuard, Writes};
+    use crate::observation::{Persistable, RestartGuard, Writes};
 
     fn at(millis: u64) -> Instant {
         Instant::ORIGIN + Duration::from_millis(millis)

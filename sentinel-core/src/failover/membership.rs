@@ -8,6 +8,7 @@ use crate::detector::{Evidence, Health};
 use crate::failover::desk::CatchUp;
 use crate::failover::plan::{Note, Plan};
 use crate::failover::sight::{Sight, follows, holds, streams};
+use crate::failover::stranded::{is_stranded, others_suffice};
 use crate::failover::write_quorum::CONFIGS_MAX;
 use crate::id::{Incarnation, InstanceId, Member};
 use crate::ledger::{Change, Decision, QuorumConfig};
@@ -29,7 +30,7 @@ pub(super) fn membership(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
     };
     for instance in config.members.keys() {
         if plan.decision.is_none() {
-            exclude(sight, plan, config, instance);
+            exclude(sight, plan, primary, config, instance);
         }
     }
     enlarge(sight, plan, primary, config);
@@ -90,10 +91,25 @@ fn readmit(
 }
 
 /// Rule L4: at once on refusal, else after `exclude_after`; never below `k` members.
-fn exclude(sight: &Sight<'_>, plan: &mut Plan, config: &QuorumConfig, instance: &InstanceId) {
+fn exclude(
+    sight: &Sight<'_>,
+    plan: &mut Plan,
+    primary: &Member,
+    config: &QuorumConfig,
+    instance: &InstanceId,
+) {
     let Some(watch) = sight.watch(instance) else {
         return;
     };
+    let stranded = |facts: &Facts| is_stranded(facts, &primary.instance);
+    if sight.facts(instance).is_some_and(stranded) {
+        if others_suffice(sight, &primary.instance, config, instance) {
+            let why =
+                "cannot go on from the primary, and leaves the write quorum to be copied anew";
+            leave(plan, config, instance, why);
+        }
+        return;
+    }
     let due = match watch.health() {
         Health::Down(Evidence::Refusal) => sight.now,
         Health::Down(_) => watch.health_since() + sight.state.settings.exclude_after,
@@ -111,12 +127,18 @@ fn exclude(sight: &Sight<'_>, plan: &mut Plan, config: &QuorumConfig, instance: 
         plan.wake_at(due);
         return;
     }
+    leave(
+        plan,
+        config,
+        instance,
+        "is down, and leaves the write quorum",
+    );
+}
+
+fn leave(plan: &mut Plan, config: &QuorumConfig, instance: &InstanceId, why: &str) {
     let mut members = config.members.clone();
     members.remove(instance);
-    plan.because(
-        "exclude",
-        format!("{instance} is down, and leaves the write quorum"),
-    );
+    plan.because("exclude", format!("{instance} {why}"));
     plan.decision = Some(Decision::Change {
         members,
         k: config.k,
@@ -150,7 +172,7 @@ fn admit(
     if !early {
         // One that copies everything first is left in peace. One that does not stream may be told to under another name
         // than the one by which it counts.
-        if link(facts) == Some(Link::Syncing) {
+        if matches!(link(facts), Some(Link::Syncing | Link::Stranded)) {
             return;
         }
         if !sight.desk.repointed.contains(instance) {

@@ -12,6 +12,7 @@ pub mod repointing;
 pub mod sight;
 pub mod standing;
 mod steady;
+mod stranded;
 pub mod switching;
 mod write_quorum;
 mod writes;

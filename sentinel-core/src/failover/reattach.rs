@@ -11,8 +11,8 @@ use crate::id::{InstanceId, Member};
 use crate::observation::{Facts, Link, Role};
 
 /// Makes every instance follow the primary; what a rogue primary has is saved first. At most
-/// `parallel_syncs` may copy the whole data set at a time.
-pub(super) fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
+/// `parallel_syncs` may copy the whole data set at a time; tells how many more may begin to.
+pub(super) fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) -> usize {
     let mut room = sync_room(sight, primary);
     for instance in sight
         .state
@@ -62,7 +62,12 @@ pub(super) fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
             let text = format!(
                 "{instance} was told to promote and another one did: it is rebuilt from {upstream}"
             );
-            ("rebuild", text, ActionKind::Rebuild { primary: upstream })
+            let life = facts.incarnation.clone();
+            let kind = ActionKind::Rebuild {
+                primary: upstream,
+                life,
+            };
+            ("rebuild", text, kind)
         } else if facts.role == Role::Primary || is_frozen(facts) {
             let text =
                 format!("{instance} is no authorised primary: a replica of {upstream} again");
@@ -78,16 +83,21 @@ pub(super) fn reattach(sight: &Sight<'_>, plan: &mut Plan, primary: &Member) {
         plan.because(code, text);
         plan.order(sight, instance, kind);
     }
+    room
 }
 
-/// A server that its agent says is stopped comes back as a replica; nothing is known of its history.
+/// A server that its agent says is stopped comes back as a replica; nothing is known of its history. One that was ordered
+/// to be rebuilt is stopped for that.
 fn start(sight: &Sight<'_>, plan: &mut Plan, instance: &InstanceId, upstream: InstanceId) {
     let text = format!("{instance} is stopped: a replica of {upstream} once more");
     plan.because("start", text);
-    let kind = if sight.may_be_barred(instance) {
-        ActionKind::Rebuild { primary: upstream }
-    } else {
-        ActionKind::Demote { primary: upstream }
+    let given_up = sight.desk.rebuilding.get(instance);
+    let kind = match given_up.or_else(|| sight.may_be_barred(instance)) {
+        Some(life) => ActionKind::Rebuild {
+            primary: upstream,
+            life: life.clone(),
+        },
+        None => ActionKind::Demote { primary: upstream },
     };
     plan.order(sight, instance, kind);
 }

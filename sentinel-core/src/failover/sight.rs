@@ -122,9 +122,10 @@ impl<'a> Sight<'a> {
             && !self.bugs.has(Bug::RepointTold)
     }
 
-    /// Whether an instance of which nothing more is known may have to be rebuilt.
-    pub fn may_be_barred(&self, instance: &InstanceId) -> bool {
-        self.state.barred.contains_key(instance) && !self.bugs.has(Bug::RepointTold)
+    /// The life in which an instance is barred of which nothing more is known, and which may have to be rebuilt.
+    pub fn may_be_barred(&self, instance: &InstanceId) -> Option<&'a Incarnation> {
+        let barred = self.state.barred.get(instance);
+        barred.filter(|_| !self.bugs.has(Bug::RepointTold))
     }
 
     /// Whether these are a primary's that goes on with the newest history of the chain, and is not the authorised one:

@@ -8,6 +8,7 @@ use crate::failover::membership::{membership, readmissions, reinforcement};
 use crate::failover::plan::Plan;
 use crate::failover::reattach::reattach;
 use crate::failover::sight::Sight;
+use crate::failover::stranded::rebuild_stranded;
 use crate::failover::write_quorum::write_quorum;
 use crate::failover::writes::{resume, writes};
 use crate::ledger::{Decision, QuorumConfig};
@@ -34,7 +35,8 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
         write_quorum(sight, &mut plan, primary, facts);
     }
     writes(sight, &mut plan, primary, facts);
-    reattach(sight, &mut plan, primary);
+    let room = reattach(sight, &mut plan, primary);
+    rebuild_stranded(sight, &mut plan, primary, room);
     let newest = sight.state.configs.last();
     let in_force = newest.map(QuorumConfig::write_quorum) == facts.write_quorum;
     if plan.decision.is_none() && in_force {

@@ -7,11 +7,12 @@ use crate::codec;
 use crate::event::EventKind;
 use crate::failover::check::check;
 use crate::failover::{Desk, Order, Plan, Sight, plan};
-use crate::id::{ActionId, InstanceId, NodeName, ServiceName, Term};
+use crate::id::{ActionId, Incarnation, InstanceId, NodeName, ServiceName, Term};
 use crate::ledger::{Decision, Proposal, Stage};
 use crate::planted::Bug;
 use crate::quorum::majority;
 use crate::reason::Reason;
+use crate::sentinel::watching::Before;
 use crate::sentinel::{Output, Sentinel, Timer};
 use crate::time::Instant;
 use crate::vote::Verdict;
@@ -339,11 +340,30 @@ impl Sentinel {
         };
         leadership.next_action += 1;
         let Order { instance, kind } = order;
-        let repoints = matches!(kind, ActionKind::Repoint { .. });
+        let event = match &kind {
+            ActionKind::Repoint { .. } => Some(EventKind::RepointSent {
+                instance: instance.clone(),
+            }),
+            ActionKind::Rebuild { life, .. } if self.rebuilds(name, &instance) != Some(life) => {
+                Some(EventKind::RebuildSent {
+                    instance: instance.clone(),
+                })
+            }
+            ActionKind::Rebuild { .. }
+            | ActionKind::Freeze
+            | ActionKind::Unfreeze { .. }
+            | ActionKind::Configure { .. }
+            | ActionKind::Promote { .. }
+            | ActionKind::Demote { .. }
+            | ActionKind::Pause { .. }
+            | ActionKind::Resume
+            | ActionKind::RefuseWrites
+            | ActionKind::AcceptWrites => None,
+        };
         let action = Action {
             id,
             service: name.clone(),
-            instance: instance.clone(),
+            instance,
             token,
             deadline,
             kind,
@@ -353,9 +373,15 @@ impl Sentinel {
         }
         self.acts.insert(id, name.clone());
         self.hand_out(now, action);
-        if repoints {
-            self.publish(name, EventKind::RepointSent { instance });
+        if let Some(event) = event {
+            self.publish(name, event);
         }
+    }
+
+    /// Which life an instance is giving up by an order of ours.
+    fn rebuilds(&self, name: &ServiceName, instance: &InstanceId) -> Option<&Incarnation> {
+        let desk = self.posts.get(name)?.desk.as_ref()?;
+        desk.rebuilding.get(instance)
     }
 
     pub(super) fn on_acted(&mut self, now: Instant, id: ActionId, outcome: &Outcome) {
@@ -371,11 +397,7 @@ impl Sentinel {
             return;
         };
         if let (Outcome::Done(facts), Some(post)) = (outcome, self.posts.get_mut(&name)) {
-            let before = post
-                .monitor
-                .get(&instance)
-                .and_then(|watch| watch.reading())
-                .map(|r| r.facts.incarnation.clone());
+            let before = Before::of(post.monitor.get(&instance));
             post.monitor.on_facts(now, &instance, facts, order.given_at);
             self.refreshed.insert(name.clone());
             match order.kind {
@@ -400,7 +422,7 @@ impl Sentinel {
                 | ActionKind::RefuseWrites
                 | ActionKind::AcceptWrites => {}
             }
-            self.on_new_reading(now, &name, &instance, before.as_ref());
+            self.on_new_reading(now, &name, &instance, &before);
         }
         // Unknown is resolved by reading, and so is what an action changed at its end.
         self.look_now(now, &name, &instance);

@@ -4,11 +4,33 @@ use crate::detector::{Evidence, Health};
 use crate::event::EventKind;
 use crate::failover::desk::is_frozen;
 use crate::id::{Incarnation, InstanceId, NodeName, ProbeId, ServiceName};
-use crate::observation::{Observation, ProbeRequest, Role};
+use crate::monitor::{Reading, Watch};
+use crate::observation::{Link, Observation, ProbeRequest, Role};
 use crate::peer::{Opinion, OpinionReport, OpinionState, PeerMessage};
 use crate::planted::Bug;
 use crate::sentinel::{Output, Sentinel, Timer};
 use crate::time::Instant;
+
+/// What was known of an instance before it was read again.
+#[derive(Debug)]
+pub(super) struct Before {
+    incarnation: Option<Incarnation>,
+    stranded: bool,
+}
+
+impl Before {
+    pub(super) fn of(watch: Option<&Watch>) -> Self {
+        let reading = watch.and_then(Watch::reading);
+        Self {
+            incarnation: reading.map(|reading| reading.facts.incarnation.clone()),
+            stranded: reading.is_some_and(is_stranded),
+        }
+    }
+}
+
+fn is_stranded(reading: &Reading) -> bool {
+    matches!(&reading.facts.role, Role::Replica { link, .. } if *link == Link::Stranded)
+}
 
 impl Sentinel {
     pub(super) fn on_instance_timer(
@@ -76,11 +98,7 @@ impl Sentinel {
         else {
             return;
         };
-        let before = post
-            .monitor
-            .get(&instance)
-            .and_then(|watch| watch.reading())
-            .map(|reading| reading.facts.incarnation.clone());
+        let before = Before::of(post.monitor.get(&instance));
         if !post
             .monitor
             .on_observation(now, &instance, id, observation, &service.settings)
@@ -88,7 +106,7 @@ impl Sentinel {
             return;
         }
         self.refreshed.insert(name.clone());
-        self.on_new_reading(now, &name, &instance, before.as_ref());
+        self.on_new_reading(now, &name, &instance, &before);
     }
 
     /// Facts came in, by a probe or by an action.
@@ -97,14 +115,14 @@ impl Sentinel {
         now: Instant,
         name: &ServiceName,
         instance: &InstanceId,
-        before: Option<&Incarnation>,
+        before: &Before,
     ) {
         let Some(post) = self.posts.get_mut(name) else {
             return;
         };
         let reading = post.monitor.get(instance).and_then(|watch| watch.reading());
-        let restarted =
-            matches!((before, reading), (Some(old), Some(new)) if *old != new.facts.incarnation);
+        let restarted = matches!((&before.incarnation, reading), (Some(old), Some(new)) if *old != new.facts.incarnation);
+        let stranded = !before.stranded && reading.is_some_and(is_stranded);
         if let (Some(desk), Some(reading)) = (&mut post.desk, reading) {
             desk.on_reading(instance, reading);
             // The planted bug: found frozen counts, whoever froze it.
@@ -120,6 +138,10 @@ impl Sentinel {
                     instance: instance.clone(),
                 },
             );
+        }
+        if stranded {
+            let instance = instance.clone();
+            self.publish(name, EventKind::InstanceStranded { instance });
         }
         self.judge(now, name, instance);
         self.schedule(now, name, instance);

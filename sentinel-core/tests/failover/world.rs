@@ -14,7 +14,7 @@ use sentinel_core::observation::{
     Facts, Link, Observation, Persistable, ProbeFailure, ReplicaLink, RestartGuard, Role, Upstream,
     WriteQuorum, Writes,
 };
-use sentinel_core::peer::Restored;
+use sentinel_core::peer::{AgentState, Restored};
 use sentinel_core::planted::Bugs;
 use sentinel_core::position::{Lineage, Offset, Position};
 use sentinel_core::sentinel::{Ask, AskError, Input, Output, Sentinel};
@@ -51,6 +51,49 @@ pub(crate) struct Server {
     pub(crate) stubborn: bool,
     /// So many bytes of what it received last are no whole record.
     pub(crate) torn: u64,
+    /// Its upstream no longer has what it needs.
+    pub(crate) stranded: bool,
+    /// So many orders to rebuild it find it at work, before one finds it done.
+    pub(crate) copy_takes: u32,
+}
+
+impl Server {
+    /// A life that is not meant any more stays.
+    fn become_copy(&mut self, is_meant: bool) {
+        if is_meant {
+            (self.life, self.stranded) = (self.life + 1, false);
+        }
+        self.primary = false;
+    }
+
+    /// The first is primary, the others stream from it.
+    fn new(n: u16) -> Self {
+        Self {
+            life: 1,
+            alive: true,
+            hung: false,
+            deaf: false,
+            paused: false,
+            stops_to_pause: false,
+            stopping: false,
+            unminded: false,
+            primary: n == 0,
+            upstream: (n != 0).then(|| instance(0)),
+            lineage: 1,
+            fork: None,
+            offset: 100,
+            synced: true,
+            holds_data: true,
+            quorum: None,
+            orders: Vec::new(),
+            lagging: false,
+            hang_on: None,
+            stubborn: false,
+            torn: 0,
+            stranded: false,
+            copy_takes: 0,
+        }
+    }
 }
 
 pub(crate) struct World {
@@ -72,6 +115,9 @@ pub(crate) struct World {
     lineages: u32,
     /// A promotion takes the next number that the server itself knows of.
     pub(crate) numbered: bool,
+    /// So many instances, from the first, have an agent on the node of the same place.
+    agents: u16,
+    told_runs: BTreeMap<u16, bool>,
 }
 
 pub(crate) const SERVICE: &str = "orders";
@@ -96,13 +142,27 @@ impl World {
     }
 
     pub(crate) fn with_seeds(replicas: u16, seeds: BTreeSet<InstanceId>) -> Self {
+        Self::made(replicas, seeds, 0)
+    }
+
+    /// The same, and the first nodes are agents of as many instances.
+    pub(crate) fn minded(replicas: u16, agents: u16) -> Self {
+        Self::made(replicas, [instance(0)].into(), agents)
+    }
+
+    fn made(replicas: u16, seeds: BTreeSet<InstanceId>, agents: u16) -> Self {
+        let minds = |node: &NodeName| {
+            let own = (0..agents).filter(|n| name(usize::from(*n) + 1) == *node);
+            own.map(|n| (ServiceName::from(SERVICE), instance(n)))
+                .collect()
+        };
         let voters: BTreeSet<NodeName> = (1..=3).map(name).collect();
         let mut service = ServiceSettings::new(ServiceName::from(SERVICE), "test".into(), seeds);
         service.down_after = Duration::from_secs(1);
         let node = |node: &NodeName| {
             let settings = NodeSettings {
                 cluster: "test".into(),
-                agent_of: Default::default(),
+                agent_of: minds(node),
                 name: node.clone(),
                 role: NodeRole::Voter,
                 voters: voters.clone(),
@@ -122,30 +182,9 @@ impl World {
             .iter()
             .map(|voter| (voter.clone(), node(voter)))
             .collect();
-        let server = |n: u16| Server {
-            life: 1,
-            alive: true,
-            hung: false,
-            deaf: false,
-            paused: false,
-            stops_to_pause: false,
-            stopping: false,
-            unminded: false,
-            primary: n == 0,
-            upstream: (n != 0).then(|| instance(0)),
-            lineage: 1,
-            fork: None,
-            offset: 100,
-            synced: true,
-            holds_data: true,
-            quorum: None,
-            orders: Vec::new(),
-            lagging: false,
-            hang_on: None,
-            stubborn: false,
-            torn: 0,
-        };
-        let servers = (0..=replicas).map(|n| (instance(n), server(n))).collect();
+        let servers = (0..=replicas)
+            .map(|n| (instance(n), Server::new(n)))
+            .collect();
         Self {
             now: Instant::ORIGIN,
             nodes,
@@ -161,6 +200,8 @@ impl World {
             sequence: 0,
             lineages: 1,
             numbered: false,
+            agents,
+            told_runs: BTreeMap::new(),
         }
     }
 
@@ -237,6 +278,28 @@ impl World {
                     .collect::<Vec<_>>()
             );
             self.step();
+        }
+    }
+
+    /// The agents tell whether their servers run.
+    fn tell_runs(&mut self) {
+        for n in 0..self.agents {
+            let runs = self.server(n).alive;
+            if self.told_runs.insert(n, runs) == Some(runs) {
+                continue;
+            }
+            let state = AgentState {
+                runs: Some(runs),
+                ..AgentState::default()
+            };
+            let input = Input::Noted {
+                service: ServiceName::from(SERVICE),
+                instance: instance(n),
+                state,
+            };
+            self.sequence += 1;
+            let node = name(usize::from(n) + 1);
+            self.late.insert((self.now, self.sequence), (node, input));
         }
     }
 
@@ -321,6 +384,7 @@ impl World {
             }
         }
         self.replicate();
+        self.tell_runs();
     }
 
     fn carry_out(
@@ -419,7 +483,7 @@ impl World {
         let replicas = self
             .servers
             .iter()
-            .filter(|(_, other)| other.alive && follows(other));
+            .filter(|(_, other)| other.alive && !other.stranded && follows(other));
         Facts {
             incarnation: incarnation(of, server),
             server: incarnation(of, server).as_str().into(),
@@ -431,7 +495,9 @@ impl World {
                         .upstream
                         .clone()
                         .map_or(Upstream::Frozen, Upstream::Instance),
-                    link: if server.upstream.as_ref().is_some_and(|up| self.serves(up)) {
+                    link: if server.stranded {
+                        Link::Stranded
+                    } else if server.upstream.as_ref().is_some_and(|up| self.serves(up)) {
                         if server.synced {
                             Link::Streaming
                         } else {
@@ -478,32 +544,24 @@ impl World {
 
     fn act(&mut self, action: &Action) -> Outcome {
         let real = self.real(&action.instance);
-        let server = &self.servers[&real];
-        let minded = server.stops_to_pause && !server.unminded && action.kind.hand() == Hand::Agent;
-        if server.deaf || !(minded || self.serves(&real)) {
-            return Outcome::Unknown("no answer".into());
-        }
-        if matches!(action.kind, ActionKind::Pause { .. })
-            && let Some(outcome) = self.stop_to_pause(&real)
-        {
+        if let Some(outcome) = self.instead(&real, action) {
             return outcome;
         }
         self.lineages += 1;
         let numbered = self.numbered.then(|| self.servers[&real].lineage + 1);
         let fresh = numbered.unwrap_or(self.lineages);
-        let server = self.servers.get_mut(&real).unwrap();
-        server.orders.push(action.kind.word());
+        let server = self.server_of(&real, action);
         match &action.kind {
             ActionKind::Freeze if server.primary && server.stubborn => {
                 return Outcome::Refused("a primary cannot be frozen".into());
             }
-            ActionKind::Freeze => {
-                server.primary = false;
-                server.upstream = None;
+            ActionKind::Freeze => (server.primary, server.upstream) = (false, None),
+            ActionKind::Rebuild { primary, life } => {
+                server.become_copy(incarnation(&real, server) == *life);
+                server.upstream = Some(primary.clone());
             }
             ActionKind::Unfreeze { primary }
             | ActionKind::Demote { primary }
-            | ActionKind::Rebuild { primary }
             | ActionKind::Repoint { primary } => {
                 server.primary = false;
                 server.upstream = Some(primary.clone());
@@ -515,7 +573,7 @@ impl World {
             }
             ActionKind::Resume => {
                 server.paused = false;
-                server.alive |= minded;
+                server.alive |= server.stops_to_pause && !server.unminded;
             }
             ActionKind::RefuseWrites | ActionKind::AcceptWrites => {
                 return Outcome::Refused("it refuses writes by itself".into());
@@ -548,6 +606,20 @@ impl World {
         Outcome::Done(Box::new(self.facts(&action.instance)))
     }
 
+    /// What comes of an order that the server does not get to, or not as it is.
+    fn instead(&mut self, real: &InstanceId, action: &Action) -> Option<Outcome> {
+        if self.still_copies(real, action) {
+            return Some(Outcome::UnderWay("copying".into()));
+        }
+        let server = &self.servers[real];
+        let minded = server.stops_to_pause && !server.unminded && action.kind.hand() == Hand::Agent;
+        if server.deaf || !(minded || self.serves(real)) {
+            return Some(Outcome::Unknown("no answer".into()));
+        }
+        let pauses = matches!(action.kind, ActionKind::Pause { .. });
+        pauses.then(|| self.stop_to_pause(real))?
+    }
+
     /// What comes of the pause of a server that has to end for it; `None` for another.
     fn stop_to_pause(&mut self, real: &InstanceId) -> Option<Outcome> {
         if !self.servers[real].stops_to_pause {
@@ -562,6 +634,23 @@ impl World {
             true => Outcome::UnderWay("the server is stopping".into()),
             false => Outcome::Done(Box::new(last)),
         })
+    }
+
+    fn server_of(&mut self, real: &InstanceId, action: &Action) -> &mut Server {
+        let server = self.servers.get_mut(real).unwrap();
+        server.orders.push(action.kind.word());
+        server
+    }
+
+    fn still_copies(&mut self, real: &InstanceId, action: &Action) -> bool {
+        let server = self.servers.get_mut(real).unwrap();
+        let copies = matches!(action.kind, ActionKind::Rebuild { .. }) && server.copy_takes > 0;
+        if copies {
+            server.copy_takes -= 1;
+            server.alive = server.copy_takes == 0;
+            server.orders.push(action.kind.word());
+        }
+        copies
     }
 
     /// Replicas copy what their upstream has; a replica off its history copies everything.
@@ -580,7 +669,8 @@ impl World {
                 (up.lineage, up.fork, up.offset)
             };
             let server = self.servers.get_mut(&replica).unwrap();
-            if server.alive && !server.hung && server.synced && !server.lagging {
+            let fed = !server.lagging && !server.stranded;
+            if server.alive && !server.hung && server.synced && fed {
                 (server.lineage, server.fork, server.offset) = (lineage, fork, offset);
             }
         }

@@ -245,6 +245,7 @@ fn role(facts: &Facts) -> RoleWords<'_> {
                 Link::Streaming => "streaming",
                 Link::Syncing => "syncing",
                 Link::Broken => "broken",
+                Link::Stranded => "stranded",
             };
             match upstream {
                 Upstream::Instance(upstream) => (Some("replica"), Some(upstream), Some(link)),

@@ -56,6 +56,8 @@ impl Counted {
             | EventKind::SwitchoverCalledOff { .. }
             | EventKind::FailoverStarted { .. }
             | EventKind::TargetSelected { .. }
+            | EventKind::InstanceStranded { .. }
+            | EventKind::RebuildSent { .. }
             | EventKind::RepointSent { .. }
             | EventKind::RepointDone { .. }
             | EventKind::Demoted { .. }

@@ -34,6 +34,8 @@ pub fn messages(event: &Event, known: Option<&ServiceView>) -> Vec<Message> {
         | EventKind::SwitchoverStarted { .. }
         | EventKind::SwitchoverCalledOff { .. }
         | EventKind::DivergedKept { .. }
+        | EventKind::InstanceStranded { .. }
+        | EventKind::RebuildSent { .. }
         | EventKind::Admitted { .. }
         | EventKind::Excluded { .. }
         | EventKind::Readmitted { .. }
@@ -103,6 +105,8 @@ fn without_primary(event: &Event, known: Option<&ServiceView>) -> Vec<Message> {
         | EventKind::PrimaryDown { .. }
         | EventKind::PrimaryDownRevoked { .. }
         | EventKind::TargetSelected { .. }
+        | EventKind::InstanceStranded { .. }
+        | EventKind::RebuildSent { .. }
         | EventKind::RepointSent { .. }
         | EventKind::RepointDone { .. }
         | EventKind::Demoted { .. }

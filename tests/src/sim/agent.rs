@@ -178,7 +178,7 @@ impl World {
             return Some(goes_on("starting"));
         }
         match (&action.kind, self.instances[i].process) {
-            (ActionKind::Rebuild { primary }, _) => {
+            (ActionKind::Rebuild { primary, .. }, _) => {
                 Some(self.rejoin(i, via, action, primary, true))
             }
             (ActionKind::Demote { primary }, Process::Hung | Process::Dead) => {

@@ -25,7 +25,7 @@ impl World {
             ActionKind::Freeze => self.turn(i, Duty::Frozen),
             ActionKind::Unfreeze { primary }
             | ActionKind::Demote { primary }
-            | ActionKind::Rebuild { primary }
+            | ActionKind::Rebuild { primary, .. }
             | ActionKind::Repoint { primary } => self.follow(i, primary),
             ActionKind::Configure { quorum } => self.configure(i, quorum),
             ActionKind::Promote {

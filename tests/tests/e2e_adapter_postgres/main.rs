@@ -8,4 +8,5 @@ mod node;
 mod probes;
 mod roles;
 mod settings;
+mod stranded;
 mod trouble;

@@ -293,7 +293,13 @@ async fn what_needs_a_host_is_refused() {
         (&trio.primary, repoint(&trio.left)),
         (&trio.primary, ActionKind::Pause { limit }),
         (&trio.primary, ActionKind::Resume),
-        (&trio.left, ActionKind::Rebuild { primary }),
+        (
+            &trio.left,
+            ActionKind::Rebuild {
+                primary,
+                life: "its life".into(),
+            },
+        ),
     ] {
         let text = node.refused(server, kind).await;
         assert!(text.contains("agent"), "{text}");

@@ -12,7 +12,7 @@ use sentinel_postgres::agent::{How, ServerState};
 use sentinel_tests::postgres_server::{Options, PostgresServer, PostgresVersion, Role, account};
 use sentinel_tests::{skipped, wait};
 
-use crate::minded::{JOB, Minded};
+use crate::minded::{JOB, Minded, life};
 use crate::minding::{kill_postmaster, restarted, running};
 use crate::rejoining::{diverge, equal, fill, follows};
 
@@ -186,16 +186,15 @@ fn a_cluster_of_debians_is_started_stopped_minded_and_brought_back() {
     fill(&server);
     server.wait_for_standby(&new);
     diverge(&server, &new, 500);
-    let primary = new.instance();
-    for (kind, epoch) in [
-        (
-            ActionKind::Demote {
-                primary: primary.clone(),
+    for epoch in [2, 3] {
+        let primary = new.instance();
+        let kind = match epoch {
+            2 => ActionKind::Demote { primary },
+            _ => ActionKind::Rebuild {
+                primary,
+                life: life(&server),
             },
-            2,
-        ),
-        (ActionKind::Rebuild { primary }, 3),
-    ] {
+        };
         let facts = minded.order_until_done(&kind, epoch);
         assert!(follows(&facts, &new), "{kind:?} {facts:?}");
         equal(&new, &server);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_core::action::{Action, ActionKind, Outcome};
-use sentinel_core::id::{ActionId, Epoch, InstanceId, ServiceName, Term, Token};
+use sentinel_core::id::{ActionId, Epoch, Incarnation, InstanceId, ServiceName, Term, Token};
 use sentinel_core::observation::Facts;
 use sentinel_core::runtime::{AdapterContext, Clock};
 use sentinel_postgres::agent::{
@@ -170,6 +170,13 @@ impl Drop for Minded {
             self.kill_agent();
         }
     }
+}
+
+/// The incarnation of a server, as the adapter tells it.
+pub(crate) fn life(server: &PostgresServer) -> Incarnation {
+    let life = "SELECT system_identifier || '.' || extract(epoch FROM (pg_stat_file('PG_VERSION')).change)::bigint \
+        FROM pg_control_system()";
+    Incarnation::new(server.value(life))
 }
 
 /// An adapter for the agent's own use, as the daemon makes one.

@@ -8,7 +8,7 @@ use sentinel_tests::postgres_server::{
     Paused, PostgresServer, PostgresVersion, Role as Login, StopMode,
 };
 
-use crate::minded::{JOB, Minded};
+use crate::minded::{JOB, Minded, life};
 use crate::stalling::Stalling;
 use sentinel_tests::wait;
 
@@ -296,6 +296,7 @@ fn a_foreign_database_is_refused_and_not_touched() {
         },
         ActionKind::Rebuild {
             primary: new.instance(),
+            life: life(&stranger),
         },
         ActionKind::Repoint {
             primary: new.instance(),
@@ -312,12 +313,13 @@ fn a_foreign_database_is_refused_and_not_touched() {
 }
 
 #[test]
-fn a_rebuild_is_done_once_for_an_epoch() {
+fn a_rebuild_is_done_once_for_a_life() {
     let (old, new) = pair();
     let minded = Minded::of(&new);
     let born = incarnation(&new);
     let order = ActionKind::Rebuild {
         primary: old.instance(),
+        life: life(&new),
     };
     let facts = minded.order_until_done(&order, 2);
     assert!(matches!(facts.role, Role::Replica { .. }), "{facts:?}");
@@ -333,6 +335,13 @@ fn a_rebuild_is_done_once_for_an_epoch() {
         }
     ));
     assert_eq!(incarnation(&new), reborn);
+    // In its new life it may have to be rebuilt again.
+    let again = ActionKind::Rebuild {
+        primary: old.instance(),
+        life: life(&new),
+    };
+    minded.order_until_done(&again, 2);
+    assert_ne!(incarnation(&new), reborn);
 }
 
 /// A standby that received more than the promoted one, and replayed no more: its own log beyond the fork is moved aside.
@@ -371,9 +380,9 @@ fn a_job_does_not_undo_a_freeze_that_came_after_it_was_begun() {
     let (old, new) = pair();
     let minded = Minded::of(&new);
     let pid = new.pid();
+    let (primary, life) = (old.instance(), life(&new));
     old.pause(Paused::Everything);
-    let primary = old.instance();
-    let begun = minded.order(ActionKind::Rebuild { primary }, 2);
+    let begun = minded.order(ActionKind::Rebuild { primary, life }, 2);
     assert!(matches!(begun, Outcome::UnderWay(_)), "{begun:?}");
     minded.order_until_done(&ActionKind::Freeze, 3);
     old.resume();

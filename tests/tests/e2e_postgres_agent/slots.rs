@@ -6,7 +6,7 @@ use sentinel_tests::postgres_cluster::{PostgresCluster, Shape, Source, Steady, W
 use sentinel_tests::postgres_server::{PostgresServer, PostgresVersion, Role};
 use sentinel_tests::wait;
 
-use crate::minded::Minded;
+use crate::minded::{Minded, life};
 
 /// What a slot may keep beyond what its standby still needs: a look of the agent, and a checkpoint, ago.
 const BEHIND_BYTES_MAX: u64 = 3 << 20;
@@ -179,6 +179,7 @@ fn slots_are_kept_on_standbys_too() {
     // A standby that is brought in later uses its own.
     let rebuild = ActionKind::Rebuild {
         primary: primary.instance(),
+        life: life(&one),
     };
     agents[1].order_until_done(&rebuild, 1);
     assert_eq!(one.value("SHOW primary_slot_name"), slot(&one));

@@ -16,5 +16,6 @@ mod quorum_lost;
 mod shortage;
 mod standbys;
 mod stopped;
+mod stranded;
 mod strangers;
 mod switchovers;

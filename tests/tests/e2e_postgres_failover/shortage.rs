@@ -11,7 +11,7 @@ use sentinel_tests::postgres_server::{Role, StopMode};
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// A server that nobody starts again: its node votes on, and is no agent any more.
-fn leave_to_itself(cluster: &mut PostgresCluster, index: usize) {
+pub(crate) fn leave_to_itself(cluster: &mut PostgresCluster, index: usize) {
     let path = settings(cluster, index);
     let text = fs::read_to_string(&path).unwrap();
     let (voter, agent) = text.split_once("[[agent]]").unwrap();
@@ -22,7 +22,7 @@ fn leave_to_itself(cluster: &mut PostgresCluster, index: usize) {
 }
 
 /// Its node is its agent again, and starts it.
-fn give_back(cluster: &mut PostgresCluster, index: usize) {
+pub(crate) fn give_back(cluster: &mut PostgresCluster, index: usize) {
     let path = settings(cluster, index);
     let voter = fs::read_to_string(&path).unwrap();
     let agent = fs::read_to_string(path.with_extension("agent")).unwrap();

@@ -6,7 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use sentinel_core::id::InstanceId;
+use sentinel_core::id::{Incarnation, InstanceId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -16,21 +16,29 @@ use tokio::time::Instant;
 pub(super) enum Aim {
     /// The instance is a standby of this primary.
     Follow { primary: InstanceId },
-    /// The same, as a new copy.
-    Rebuild { primary: InstanceId },
+    /// The same, as a new copy, which takes the place of the data of this incarnation.
+    Rebuild {
+        primary: InstanceId,
+        life: Incarnation,
+    },
 }
 
 impl Aim {
     pub(super) fn primary(&self) -> &InstanceId {
         match self {
-            Self::Follow { primary } | Self::Rebuild { primary } => primary,
+            Self::Follow { primary } | Self::Rebuild { primary, .. } => primary,
         }
     }
 
     pub(super) fn is_rebuild(&self) -> bool {
+        self.life().is_some()
+    }
+
+    /// The incarnation whose data are to be given up.
+    pub(super) fn life(&self) -> Option<&Incarnation> {
         match self {
-            Self::Follow { .. } => false,
-            Self::Rebuild { .. } => true,
+            Self::Follow { .. } => None,
+            Self::Rebuild { life, .. } => Some(life),
         }
     }
 }

@@ -211,7 +211,9 @@ impl Shared {
         match action.kind.clone() {
             ActionKind::Repoint { primary } => self.repoint(action, primary).await,
             ActionKind::Demote { primary } => self.repoint(action, primary).await,
-            ActionKind::Rebuild { primary } => self.work(&action, Aim::Rebuild { primary }).await,
+            ActionKind::Rebuild { primary, life } => {
+                self.work(&action, Aim::Rebuild { primary, life }).await
+            }
             ActionKind::Pause { limit } => self.pause(&action, limit).await,
             ActionKind::Resume => self.resume(&action).await,
             ActionKind::Freeze

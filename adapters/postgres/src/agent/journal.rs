@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sentinel_core::id::InstanceId;
+use sentinel_core::id::{Incarnation, InstanceId};
 use serde::{Deserialize, Serialize};
 
 use super::desk::Aim;
@@ -41,6 +41,9 @@ pub(super) struct Journal {
     pub(super) step: Step,
     /// Whether a copy was ordered whatever the two histories say.
     pub(super) rebuild: bool,
+    /// The incarnation whose data the copy replaces.
+    #[serde(default)]
+    pub(super) life: Option<Incarnation>,
     /// From whom the data come.
     pub(super) primary: InstanceId,
     /// Epoch of the order.
@@ -72,12 +75,13 @@ pub(super) enum JournalError {
 
 impl Journal {
     /// A job that begins.
-    pub(super) fn begin(primary: InstanceId, epoch: u64, rebuild: bool) -> Self {
+    pub(super) fn begin(aim: &Aim, epoch: u64) -> Self {
         Self {
             version: VERSION,
             step: Step::Begun,
-            rebuild,
-            primary,
+            rebuild: aim.is_rebuild(),
+            life: aim.life().cloned(),
+            primary: aim.primary().clone(),
             epoch,
             rewinds: 0,
             diverged: None,
@@ -115,10 +119,14 @@ impl Journal {
         self.step != Step::Finished
     }
 
-    /// Whether this order, given again, has been carried out. One to follow is judged by whom the server follows.
+    /// Whether this order, given again, has been carried out. One to follow is judged by whom the server follows. One to
+    /// rebuild a later life is another order, also in the same epoch.
     pub(super) fn fulfils(&self, aim: &Aim, epoch: u64) -> bool {
         let same = self.primary == *aim.primary() && self.epoch == epoch;
-        !self.is_open() && same && (self.rebuild || !aim.is_rebuild())
+        let gone = aim
+            .life()
+            .is_none_or(|life| self.life.as_ref() == Some(life));
+        !self.is_open() && same && gone
     }
 
     /// Goes on to a step: it is on disk when this returns.
@@ -142,7 +150,11 @@ mod tests {
     fn a_journal_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Journal::open(folder.path()).unwrap(), None);
-        let mut journal = Journal::begin(InstanceId::new("::1", 5432), 3, false);
+        let primary = InstanceId::new("::1", 5432);
+        let follow = Aim::Follow {
+            primary: primary.clone(),
+        };
+        let mut journal = Journal::begin(&follow, 3);
         journal.rewinds = 1;
         journal.advance(folder.path(), Step::Rewinding).unwrap();
         let found = Journal::open(folder.path()).unwrap().unwrap();
@@ -151,12 +163,16 @@ mod tests {
         journal.advance(folder.path(), Step::Finished).unwrap();
         let found = Journal::open(folder.path()).unwrap().unwrap();
         assert!(!found.is_open());
-        let primary = InstanceId::new("::1", 5432);
-        let follow = Aim::Follow {
-            primary: primary.clone(),
-        };
         assert!(found.fulfils(&follow, 3) && !found.fulfils(&follow, 4));
-        assert!(!found.fulfils(&Aim::Rebuild { primary }, 3));
+        let rebuild = |life: &str| Aim::Rebuild {
+            primary: primary.clone(),
+            life: life.into(),
+        };
+        assert!(!found.fulfils(&rebuild("first"), 3));
+        let mut rebuilt = Journal::begin(&rebuild("first"), 3);
+        rebuilt.advance(folder.path(), Step::Finished).unwrap();
+        assert!(rebuilt.fulfils(&rebuild("first"), 3));
+        assert!(!rebuilt.fulfils(&rebuild("second"), 3));
     }
 
     #[test]

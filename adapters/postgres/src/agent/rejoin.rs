@@ -26,7 +26,7 @@ use super::settings::AgentSettings;
 use super::upstream::{self, Primary, UpstreamError};
 use crate::act::SYNC_NAMES;
 use crate::conninfo::Conninfo;
-use crate::history::DamagedHistory;
+use crate::history::{DamagedHistory, SystemId};
 use crate::sync_names::{self, Unwritable};
 
 /// Why the folder is not a standby yet. The journal says how far it got; but for `Foreign` a later try goes on there.
@@ -108,6 +108,7 @@ impl Rejoin<'_> {
         tracing::info!(instance = %self.settings.instance, from = %self.journal.primary, to = %aim.primary(), "an unfinished job takes another primary");
         self.journal.primary = aim.primary().clone();
         self.journal.rebuild = aim.is_rebuild();
+        self.journal.life = aim.life().cloned();
         match self.journal.step.clone() {
             Step::Rewinding | Step::Rewound => {
                 configuration::restore(
@@ -151,6 +152,7 @@ impl Rejoin<'_> {
         if !fence.stood().await {
             return Err(RejoinError::Overtaken);
         }
+        self.spare_a_later_life(&control);
         self.advance(Step::Begun)?;
         self.board.doing("stopping the server");
         server::stop(self.settings, StopMode::Smart).await?;
@@ -173,6 +175,15 @@ impl Rejoin<'_> {
                 self.replace(&own, parting, &primary).await
             }
         }
+    }
+
+    /// The order to rebuild was meant for data that are gone: what is here was made since, and only has to follow.
+    fn spare_a_later_life(&mut self, control: &Control) {
+        let birth = configuration::birth(&self.settings.data_dir);
+        let system = SystemId(control.system_identifier.clone());
+        let own = birth.map(|birth| system.incarnation(birth));
+        let meant = self.journal.life.as_ref();
+        self.journal.rebuild &= meant.is_none() || own.is_none() || meant == own.as_ref();
     }
 
     async fn own(&self) -> Result<Own, RejoinError> {

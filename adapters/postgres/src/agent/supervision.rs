@@ -287,7 +287,7 @@ async fn work(shared: Arc<Shared>, aim: Aim, epoch: u64) {
 async fn rejoin(shared: &Shared, aim: &Aim, epoch: u64) -> Result<(), RejoinError> {
     let settings = &shared.settings;
     let found = Journal::open(&settings.state_dir)?.filter(Journal::is_open);
-    let fresh = || Journal::begin(aim.primary().clone(), epoch, aim.is_rebuild());
+    let fresh = || Journal::begin(aim, epoch);
     let mut rejoin = Rejoin {
         settings,
         programs: &shared.programs,

@@ -108,7 +108,7 @@ fn row(facts: &Facts, link: &sentinel_core::observation::ReplicaLink) -> Value {
     row.insert("application_name".into(), json!(link.instance));
     match link.link {
         Link::Streaming => drop(row.insert("state".into(), STREAMING.into())),
-        Link::Syncing | Link::Broken => {}
+        Link::Syncing | Link::Broken | Link::Stranded => {}
     }
     let sync_state = if counts { "quorum" } else { "async" };
     row.insert("sync_state".into(), sync_state.into());

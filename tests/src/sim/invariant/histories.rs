@@ -76,7 +76,7 @@ fn upstream_of(world: &World, action: &Action) -> Option<usize> {
         ActionKind::Unfreeze { primary }
         | ActionKind::Repoint { primary }
         | ActionKind::Demote { primary }
-        | ActionKind::Rebuild { primary } => world.index_of(primary),
+        | ActionKind::Rebuild { primary, .. } => world.index_of(primary),
         ActionKind::Freeze
         | ActionKind::Configure { .. }
         | ActionKind::Promote { .. }
