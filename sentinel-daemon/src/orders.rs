@@ -18,7 +18,7 @@ use crate::resp::password::Password;
 use crate::source::Source;
 
 /// Longest time for a switchover from its order to its end; the leader gives up on each part of it much earlier.
-pub const SWITCHOVER_MAX: Duration = Duration::from_secs(45);
+pub const SWITCHOVER_MAX: Duration = Duration::from_secs(330);
 
 type Ask = dyn Fn(ServiceName, Option<InstanceId>) -> BoxFuture<'static, Result<Token, AskError>>
     + Send

@@ -103,6 +103,8 @@ pub struct Desk {
     pub paused: Option<Paused>,
     /// The primary was ordered to pause in this stage: what it and its replicas say from here on is our own doing.
     pub pause_ordered: bool,
+    /// Why the primary refused to pause when it was last ordered to.
+    pub pause_refused: Option<String>,
     /// Since when too few members stream from the primary.
     pub short_since: Option<Instant>,
     /// The target of this epoch refused to be promoted, and no order to promote was left open before.
@@ -139,6 +141,7 @@ impl Desk {
             rebuilding: BTreeMap::new(),
             paused: None,
             pause_ordered: false,
+            pause_refused: None,
             short_since: None,
             promotion_refused: false,
             promotion_open: false,
@@ -162,6 +165,7 @@ impl Desk {
         self.sealed_since = None;
         self.repoint_mark = None;
         self.pause_ordered = false;
+        self.pause_refused = None;
         self.forget_marks();
         if epoch != self.epoch {
             let under_way = std::mem::take(&mut self.under_way);
@@ -279,6 +283,12 @@ impl Desk {
                 since: now,
                 resumed: None,
             });
+        }
+        if matches!(order.kind, ActionKind::Pause { .. }) {
+            self.pause_refused = match outcome {
+                Outcome::Refused(text) => Some(text.clone()),
+                Outcome::Done(_) | Outcome::UnderWay(_) | Outcome::Unknown(_) => None,
+            };
         }
         match outcome {
             Outcome::Done(facts) => {

@@ -17,9 +17,15 @@ use crate::planted::Bug;
 use crate::position::Offset;
 use crate::reason::Reason;
 
-/// How long the primary may take to pause. An engine that first writes out what it has in memory goes on taking
-/// writes in the meantime.
+/// How long the primary may take to pause.
 const PAUSE_WITHIN: Duration = Duration::from_secs(30);
+
+/// The same once it has refused: what stands in the way for a moment only is over by then.
+const REFUSED_WITHIN: Duration = Duration::from_secs(3);
+
+/// The same while it says that it is at it: an engine that first writes out what it has in memory takes minutes where that
+/// is much, and takes writes in the meantime.
+const PREPARE_WITHIN: Duration = Duration::from_secs(300);
 
 /// How long a paused primary waits for the target to have the last byte.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
@@ -50,7 +56,9 @@ pub(crate) fn plan(sight: &Sight<'_>, target: &InstanceId) -> Plan {
                     })
             });
             let until = *since + CATCH_UP_WITHIN;
-            if holds {
+            // A leader that stood still does not know what was written since the pause ended.
+            let over = sight.now >= *since + PAUSE_LIMIT;
+            if holds && !over {
                 plan.because(
                     "target_has_everything",
                     format!("writes are paused, and {target} has everything up to {position}"),
@@ -91,20 +99,28 @@ fn goes_down_by_order(sight: &Sight<'_>, primary: &Member) -> bool {
 
 /// Checked again just before: the pause is the first thing that a client notices.
 fn pause(sight: &Sight<'_>, plan: &mut Plan, primary: &Member, target: &InstanceId) {
-    let until = sight.desk.stage_since + PAUSE_WITHIN;
-    // A primary that ends to pause takes its replicas' streams with it.
+    let (refused, prepares) = (
+        sight.desk.pause_refused.as_ref(),
+        sight.desk.jobs.contains_key(&primary.instance),
+    );
+    let within = match (refused, prepares) {
+        (Some(_), _) => REFUSED_WITHIN,
+        (None, true) => PREPARE_WITHIN,
+        (None, false) => PAUSE_WITHIN,
+    };
+    let until = sight.desk.stage_since + within;
+    // A primary that ends to pause takes its replicas' streams with it, and nothing else of them.
     let obstacles = if sight.desk.pause_ordered {
-        Vec::new()
+        unreachable(sight, target).into_iter().collect()
     } else {
         obstacles(sight, target)
     };
     if sight.now >= until || !obstacles.is_empty() {
-        let reason = obstacles
-            .first()
-            .map_or("the primary did not pause its writes in time", |first| {
-                first.text.as_str()
-            })
-            .to_owned();
+        let reason = match (obstacles.first(), refused) {
+            (Some(first), _) => first.text.clone(),
+            (None, Some(text)) => format!("the primary does not pause its writes: {text}"),
+            (None, None) => "the primary did not pause its writes in time".to_owned(),
+        };
         plan.because("called_off", reason.clone());
         plan.reasons.extend(obstacles);
         plan.decision = Some(Decision::CallOff { reason });
@@ -143,10 +159,7 @@ pub(crate) fn obstacles(sight: &Sight<'_>, target: &InstanceId) -> Vec<Reason> {
         reasons.push(Reason::new("veto_not_admitted", text));
     }
     match sight.facts(target) {
-        None => reasons.push(Reason::new(
-            "veto_unreachable",
-            format!("{target} does not answer"),
-        )),
+        None => reasons.extend(unreachable(sight, target)),
         Some(facts) => {
             if !streams(facts, &primary.instance) {
                 let text = format!("{target} does not stream from {}", primary.instance);
@@ -164,6 +177,14 @@ pub(crate) fn obstacles(sight: &Sight<'_>, target: &InstanceId) -> Vec<Reason> {
     }
     reasons.extend(sight.blockers());
     reasons
+}
+
+fn unreachable(sight: &Sight<'_>, target: &InstanceId) -> Option<Reason> {
+    let text = format!("{target} does not answer");
+    sight
+        .facts(target)
+        .is_none()
+        .then(|| Reason::new("veto_unreachable", text))
 }
 
 /// The member that lags least, if the operator named nobody: the most data, then priority, then name.

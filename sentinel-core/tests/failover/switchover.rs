@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sentinel_core::action::Outcome;
 use sentinel_core::event::EventKind;
 use sentinel_core::ledger::Stage;
 use sentinel_core::sentinel::AskError;
@@ -227,4 +228,101 @@ fn a_pause_of_which_nobody_heard_is_ended_too() {
     world.server(0).deaf = false;
     world.until("resumed", |world| !world.server(0).paused);
     assert_eq!(world.state().token.epoch.0, 1);
+}
+
+/// It takes writes meanwhile.
+fn preparing() -> Option<Outcome> {
+    Some(Outcome::UnderWay("writing a checkpoint".into()))
+}
+
+fn run_long(world: &mut World, seconds: u64) {
+    for _ in 0..seconds {
+        world.run(Duration::from_secs(1));
+    }
+}
+
+/// It has much to write out before it can stop, and says so each time that it is asked.
+#[test]
+fn a_primary_that_prepares_its_pause_for_minutes_is_waited_for() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    let server = world.server(0);
+    (server.pause_answer, server.stops_to_pause) = (preparing(), true);
+    world.ask_switchover(Some(2));
+    run_long(&mut world, 120);
+    assert!(!called_off(&world));
+    assert!(!world.server(0).paused, "it takes writes meanwhile");
+    let reported = world.report();
+    assert!(reported.contains(&"under_way".to_owned()), "{reported:?}");
+    world.server(0).pause_answer = None;
+    world.until("the other primary", |world| {
+        let answer = world.state().answer;
+        answer.is_some_and(|answer| answer.primary == instance(2))
+    });
+    world.steady_on(2, 1);
+}
+
+#[test]
+fn a_primary_that_never_ends_preparing_is_not_waited_for_without_end() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(0).pause_answer = preparing();
+    world.ask_switchover(Some(2));
+    run_long(&mut world, 290);
+    assert!(!called_off(&world));
+    run_long(&mut world, 20);
+    assert!(called_off(&world));
+    world.steady_on(0, 2);
+}
+
+/// What refuses does so for a reason: nothing else waits for it.
+#[test]
+fn a_primary_that_refuses_to_pause_calls_it_off_soon() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    let refused = Outcome::Refused("the pause has ended by itself".into());
+    world.server(0).pause_answer = Some(refused);
+    world.ask_switchover(Some(2));
+    let took = world.until("called off", |world| called_off(world));
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    world.steady_on(0, 2);
+    assert_eq!(world.state().token.epoch.0, 1, "the epoch is the same");
+}
+
+/// Nothing is stopped yet, and there is nobody to stop it for.
+#[test]
+fn a_target_that_is_lost_while_the_pause_is_prepared_calls_it_off() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(0).pause_answer = preparing();
+    world.ask_switchover(Some(2));
+    world.until("preparing", |world| {
+        world.server(0).orders.contains(&"pause")
+    });
+    world.server(2).alive = false;
+    world.until("called off", |world| called_off(world));
+    world.server(0).pause_answer = None;
+    world.run(Duration::from_secs(1));
+    assert!(!world.server(0).paused);
+    assert_eq!(world.state().token.epoch.0, 1, "the epoch is the same");
+}
+
+/// Everybody stood still until long after the end of the pause, as in a suspended machine; the target has what it was asked
+/// for, and the primary has written since.
+#[test]
+fn a_pause_that_ended_long_ago_is_not_relied_on() {
+    let mut world = World::new(2);
+    world.steady_on(0, 2);
+    world.server(2).lagging = true;
+    world.server(0).offset += 10;
+    world.ask_switchover(Some(2));
+    world.until("paused", |world| world.server(0).paused);
+    world.run(Duration::from_millis(300));
+    world.now = world.now + Duration::from_secs(6);
+    world.server(0).paused = false;
+    world.server(2).lagging = false;
+    world.until("called off", |world| called_off(world));
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.state().token.epoch.0, 1, "the epoch is the same");
+    assert!(world.server(0).primary);
 }

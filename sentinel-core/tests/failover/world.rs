@@ -32,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) stops_to_pause: bool,
     /// It is down for its pause, and has not ended yet as its agent sees it.
     pub(crate) stopping: bool,
+    /// It does not pause, and answers so.
+    pub(crate) pause_answer: Option<Outcome>,
     /// It has lost the agent that could end its pause.
     pub(crate) unminded: bool,
     pub(crate) primary: bool,
@@ -76,6 +78,7 @@ impl Server {
             paused: false,
             stops_to_pause: false,
             stopping: false,
+            pause_answer: None,
             unminded: false,
             primary: n == 0,
             upstream: (n != 0).then(|| instance(0)),
@@ -620,13 +623,17 @@ impl World {
         pauses.then(|| self.stop_to_pause(real))?
     }
 
-    /// What comes of the pause of a server that has to end for it; `None` for another.
+    /// What comes of the pause of a server that has to end for it, or does not do it; `None` for another.
     fn stop_to_pause(&mut self, real: &InstanceId) -> Option<Outcome> {
-        if !self.servers[real].stops_to_pause {
-            return None;
-        }
         let last = self.facts(real);
         let server = self.servers.get_mut(real).unwrap();
+        if let Some(answer) = &server.pause_answer {
+            server.orders.push("pause");
+            return Some(answer.clone());
+        }
+        if !server.stops_to_pause {
+            return None;
+        }
         server.orders.push("pause");
         server.paused = true;
         server.alive = false;

@@ -10,6 +10,7 @@ mod killed;
 mod minded;
 mod minding;
 mod node;
+mod pausing;
 mod rebuilding;
 mod rejoining;
 mod showing;

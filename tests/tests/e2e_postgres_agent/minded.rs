@@ -10,7 +10,7 @@ use sentinel_core::id::{ActionId, Epoch, Incarnation, InstanceId, ServiceName, T
 use sentinel_core::observation::Facts;
 use sentinel_core::runtime::{AdapterContext, Clock};
 use sentinel_postgres::agent::{
-    AgentError, AgentSettings, AgentStatus, How, Limits, PostgresHost, Standing,
+    AgentError, AgentSettings, AgentStatus, How, Limits, PostgresHost, Silence, Standing,
 };
 use sentinel_postgres::{Credentials, Host, Hosts, PostgresAdapter, PostgresService};
 use sentinel_tests::postgres_server::{self, PostgresServer, account};
@@ -112,6 +112,19 @@ impl Minded {
             primary: Some(primary.clone()),
             epoch: Epoch(epoch),
             stage_steady: true,
+            silence: None,
+        });
+    }
+
+    /// No leader is heard any longer; this was the newest commit known.
+    pub(crate) fn alone(&self, authority: &InstanceId, epoch: u64) {
+        self.standing.send_replace(Standing {
+            silence: Some(Silence {
+                token: token(epoch),
+                authority: Some(authority.clone()),
+                heard: Some(Clock::new().now()),
+            }),
+            ..Standing::default()
         });
     }
 
@@ -134,10 +147,7 @@ impl Minded {
             },
             service: self.settings.service.clone(),
             instance: self.settings.instance.clone(),
-            token: Token {
-                epoch: Epoch(epoch),
-                step: epoch,
-            },
+            token: token(epoch),
             deadline: Clock::new().now() + patience,
             kind,
         };
@@ -161,6 +171,13 @@ impl Minded {
     pub(crate) fn folders_of_diverged(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.settings.diverged_dir).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+fn token(epoch: u64) -> Token {
+    Token {
+        epoch: Epoch(epoch),
+        step: epoch,
     }
 }
 

@@ -11,6 +11,7 @@ mod full_disk;
 mod in_a_row;
 mod interrupted;
 mod killed;
+mod paused;
 mod quick_succession;
 mod quorum_lost;
 mod shortage;

@@ -137,3 +137,42 @@ fn a_target_whose_replay_is_paused_goes_on_replaying_and_takes_over() {
     assert_eq!(status, 200, "{answer}");
     ends_switched(&cluster, before, &since, writers);
 }
+
+/// What the primary has in memory takes it two seconds to write out: it takes writes meanwhile, and only then it stops.
+#[test]
+fn a_checkpoint_that_takes_its_time_is_waited_for_while_writes_go_on() {
+    const CHECKPOINT: Duration = Duration::from_secs(2);
+    let cluster = PostgresCluster::start();
+    let before = cluster.wait_whole();
+    let (target, old) = (
+        cluster.standbys(before)[0],
+        &cluster.servers[before.primary],
+    );
+    let since = data_since(old);
+    let writers = Writers::start(&cluster, Source::Discovery);
+    let checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let checkpointer = Pid::from_raw(old.value(checkpointer).parse().unwrap()).unwrap();
+    kill_process(checkpointer, Signal::STOP).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            cluster.until("the leader tells of the checkpoint", || {
+                let report = cluster.nodes[cluster.try_leader()?].explain()?.report;
+                let told = |reason: &sentinel_core::reason::Reason| {
+                    reason.code == "under_way" && reason.text.contains("checkpoint")
+                };
+                report.iter().any(told).then_some(())
+            });
+            let (errors, count) = (writers.errors(), writers.count());
+            wait::throughout(CHECKPOINT, || assert!(old.pid().is_some()));
+            assert!(writers.count() > count + 50, "{writers:?} after {count}");
+            assert_eq!(writers.errors(), errors, "{:?}", writers.newest_errors());
+            kill_process(checkpointer, Signal::CONT).unwrap();
+        });
+        let (gap, (status, answer)) = gap(&writers, || order(&cluster, target));
+        println!("no row for {gap:?}: {answer}");
+        assert_eq!(status, 200, "{answer}");
+        assert!(gap < CHECKPOINT, "{gap:?}");
+    });
+    assert_eq!(cluster.wait_new_primary(before), target);
+    ends_switched(&cluster, before, &since, writers);
+}

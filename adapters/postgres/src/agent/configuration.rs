@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-use sentinel_core::id::Epoch;
+use sentinel_core::observation::WriteQuorum;
 
 use super::account::Account;
 use super::durable;
@@ -111,9 +111,9 @@ fn rewritten<'a>(before: &str, settings: impl IntoIterator<Item = (&'a str, &'a 
     text
 }
 
-/// The epoch of the write quorum that is set in this folder: of the newest promotion or change that reached the server over
-/// SQL, where the agent had no part in it. `None` where none of ours is set.
-pub(super) fn quorum_epoch(data_dir: &Path) -> Option<Epoch> {
+/// The write quorum that is set in this folder. Its version is that of the newest promotion or change that reached the
+/// server over SQL, where the agent had no part in it. `None` where none of ours is set.
+pub(super) fn quorum(data_dir: &Path) -> Option<WriteQuorum> {
     let text = fs::read_to_string(data_dir.join(OWN)).ok()?;
     let lines = text.lines().rev();
     let mut values = lines.filter_map(|line| {
@@ -121,8 +121,7 @@ pub(super) fn quorum_epoch(data_dir: &Path) -> Option<Epoch> {
         (name.trim() == QUORUM).then_some(value.trim())
     });
     let value = values.next()?.strip_prefix('\'')?.strip_suffix('\'')?;
-    let quorum = sync_names::quorum(&value.replace("''", "'"))?;
-    Some(quorum.version.epoch)
+    sync_names::quorum(&value.replace("''", "'"))
 }
 
 /// Makes sure that the copy counts as another one than before: the time at which `PG_VERSION` changed is its birth.
@@ -147,6 +146,8 @@ pub(super) fn birth(data_dir: &Path) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use sentinel_core::id::Epoch;
+
     use super::*;
 
     #[test]
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn the_newest_write_quorum_tells_its_epoch() {
         let data = tempfile::tempdir().unwrap();
-        assert_eq!(quorum_epoch(data.path()), None);
+        assert_eq!(quorum(data.path()), None);
         for (line, epoch) in [
             (
                 "synchronous_standby_names = 'ANY 1 (\"a:1\", \"sentinel:7.3\")'",
@@ -193,7 +194,8 @@ mod tests {
         ] {
             let text = format!("# Do not edit\n{line}\nport = '1'\n");
             fs::write(data.path().join(OWN), text).unwrap();
-            assert_eq!(quorum_epoch(data.path()), epoch.map(Epoch), "{line}");
+            let found = quorum(data.path()).map(|quorum| quorum.version.epoch);
+            assert_eq!(found, epoch.map(Epoch), "{line}");
         }
     }
 

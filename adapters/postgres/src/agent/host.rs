@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -15,8 +15,8 @@ use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::id::{InstanceId, ProbeId};
 use sentinel_core::observation::{Facts, Link, Observation, ProbeRequest, Role, Upstream};
 use sentinel_core::runtime::{Adapter, Clock};
+use sentinel_core::time::Instant as CoreInstant;
 use tokio::sync::{Mutex as HeldMutex, Notify, watch};
-use tokio::time::Instant;
 
 use super::account::{Account, AccountError};
 use super::crossing::{self, Crossing};
@@ -24,12 +24,14 @@ use super::desk::{Aim, Desk, Progress};
 use super::diverged;
 use super::journal::{Journal, JournalError};
 use super::pause;
+use super::pause_file::PauseFile;
+use super::pausing::Pausing;
 use super::programs::{ProgramError, Programs};
 use super::report::{AgentStatus, Board};
 use super::settings::{AgentSettings, SettingsError};
 use super::slots;
 use super::space;
-use super::standing::{Accepted, Standing, StandingError};
+use super::standing::{Accepted, Silence, Standing, StandingError};
 use super::supervision;
 use crate::host::Host;
 
@@ -101,21 +103,16 @@ pub(super) struct Shared {
     /// Highest order accepted; also held while one is being accepted.
     pub(super) accepted: HeldMutex<Accepted>,
     /// A pause by order.
-    pub(super) paused: Mutex<Option<Paused>>,
+    pub(super) pausing: Pausing,
+    /// What is kept of it.
+    pub(super) pause_file: PauseFile,
+    /// When this agent began.
+    began: CoreInstant,
     /// Something changed that supervision should look at.
     pub(super) news: Notify,
     /// How the running server is asked and told.
     sql: Arc<dyn Adapter>,
     clock: Clock,
-}
-
-/// A server that was stopped for a switchover.
-#[derive(Clone, Debug)]
-pub(super) struct Paused {
-    /// Until when it stays stopped.
-    pub(super) until: Instant,
-    /// What it said of itself last; its position becomes that of its last record.
-    pub(super) facts: Box<Facts>,
 }
 
 /// A probe of our own server may take as long.
@@ -144,6 +141,7 @@ impl PostgresHost {
         let programs = Programs::find(bin_dir, &settings.data_dir, account)?;
         let accepted = Accepted::open(&settings.state_dir)?;
         Journal::open(&settings.state_dir)?;
+        let pause_file = PauseFile::open(&settings.state_dir);
         let (board, status) = Board::new();
         // Shown until the folder is moved away: nobody may have looked before the agent ended.
         board.update(|status| status.diverged = diverged::last(&settings));
@@ -154,7 +152,9 @@ impl PostgresHost {
             desk: Desk::default(),
             standing,
             accepted: HeldMutex::new(accepted),
-            paused: Mutex::new(None),
+            pausing: Pausing::default(),
+            pause_file,
+            began: clock.now(),
             news: Notify::new(),
             sql,
             clock,
@@ -183,6 +183,7 @@ impl Drop for PostgresHost {
             task.abort();
         }
         self.shared.desk.abandon();
+        self.shared.pausing.abandon();
     }
 }
 
@@ -208,14 +209,18 @@ impl Shared {
         if let Err(error) = self.accepted.lock().await.accept(action.token) {
             return Outcome::Refused(error.to_string());
         }
+        // Whatever else is ordered, by whoever is in authority, the switchover is not what it was.
+        if !matches!(action.kind, ActionKind::Pause { .. }) && self.pausing.give_up() {
+            self.board.idle();
+        }
         match action.kind.clone() {
             ActionKind::Repoint { primary } => self.repoint(action, primary).await,
             ActionKind::Demote { primary } => self.repoint(action, primary).await,
             ActionKind::Rebuild { primary, life } => {
                 self.work(&action, Aim::Rebuild { primary, life }).await
             }
-            ActionKind::Pause { limit } => self.pause(&action, limit).await,
-            ActionKind::Resume => self.resume(&action).await,
+            ActionKind::Pause { limit } => pause::pause(&self, &action, limit).await,
+            ActionKind::Resume => pause::resume(&self, &action).await,
             ActionKind::Freeze
             | ActionKind::Unfreeze { .. }
             | ActionKind::Configure { .. }
@@ -265,10 +270,7 @@ impl Shared {
             return Outcome::Refused(text);
         }
         let mut changes = self.desk.changes();
-        let left = self
-            .clock
-            .until(action.deadline)
-            .saturating_sub(ANSWER_MARGIN);
+        let left = self.time_left(action);
         let over = changes.wait_for(|progress| progress.as_ref().is_none_or(Progress::is_over));
         match tokio::time::timeout(left, over).await {
             Ok(Ok(progress)) => match (*progress).clone() {
@@ -310,54 +312,32 @@ impl Shared {
         enough.then_some(facts)
     }
 
-    /// For a switchover: the last write is in the log, and nobody can add another.
-    async fn pause(self: &Arc<Self>, action: &Action, limit: Duration) -> Outcome {
-        if self.desk.is_busy() {
-            return Outcome::Refused(format!(
-                "the agent is at work: {}",
-                self.board.show().progress()
-            ));
-        }
-        let left = self
-            .clock
+    /// What is left of an order's time, but for the answer.
+    pub(super) fn time_left(&self, action: &Action) -> Duration {
+        self.clock
             .until(action.deadline)
-            .saturating_sub(ANSWER_MARGIN);
-        match tokio::time::timeout(left, pause::stop(self, limit)).await {
-            Ok(Ok(facts)) => Outcome::Done(facts),
-            Ok(Err(text)) => {
-                self.unpause();
-                Outcome::Unknown(text)
-            }
-            Err(_) => Outcome::UnderWay("the server is stopping".to_owned()),
-        }
+            .saturating_sub(ANSWER_MARGIN)
     }
 
-    async fn resume(self: &Arc<Self>, action: &Action) -> Outcome {
-        self.unpause();
-        let started = pause::end(self).await;
-        match (started, self.facts_until(action).await) {
-            (Ok(()), Some(facts)) => Outcome::Done(Box::new(facts)),
-            (Ok(()), None) => Outcome::UnderWay("the server is starting".to_owned()),
-            (Err(text), _) => Outcome::Refused(text),
-        }
+    /// Why an order has to wait for the job at hand.
+    pub(super) fn at_work(&self) -> String {
+        format!("the agent is at work: {}", self.board.show().progress())
     }
 
-    pub(super) fn unpause(&self) {
-        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// The server is about to run again, or in the hands of a job.
+    pub(super) async fn end_pause(&self) {
+        self.pausing.end().await;
+        self.board.idle();
         self.news.notify_one();
     }
 
-    /// The pause that has not run out.
-    pub(super) fn pause_now(&self) -> Option<Paused> {
-        let paused = self
-            .paused
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        paused.filter(|paused| Instant::now() < paused.until)
+    /// How long no leader has been heard, since this agent began at most.
+    pub(super) fn unheard(&self, silence: &Silence) -> Duration {
+        let heard = silence.heard.unwrap_or(self.began).max(self.began);
+        self.clock.now().since(heard)
     }
 
-    async fn facts_until(&self, action: &Action) -> Option<Facts> {
+    pub(super) async fn facts_until(&self, action: &Action) -> Option<Facts> {
         loop {
             if let Some(facts) = self.facts().await {
                 return Some(facts);
@@ -371,10 +351,15 @@ impl Shared {
 
     /// The facts of our server, as the adapter reads them.
     pub(super) async fn facts(&self) -> Option<Facts> {
+        self.facts_of(&self.settings.instance).await
+    }
+
+    /// The facts of another server of the service.
+    pub(super) async fn facts_of(&self, instance: &InstanceId) -> Option<Facts> {
         let request = ProbeRequest {
             id: ProbeId(0),
             service: self.settings.service.clone(),
-            instance: self.settings.instance.clone(),
+            instance: instance.clone(),
             deadline: self.clock.now() + PROBE_LIMIT,
         };
         match self.sql.probe(request).await {

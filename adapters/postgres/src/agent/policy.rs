@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use sentinel_core::id::{Epoch, InstanceId};
+use sentinel_core::id::{Epoch, InstanceId, Token};
 
 use super::standing::Standing;
 
@@ -38,6 +38,17 @@ pub(super) struct Situation<'a> {
     /// Since the last try.
     pub(super) tried: Option<Duration>,
     pub(super) restart_after: Duration,
+    /// The pause in which the server is, or which it has outlasted.
+    pub(super) pause: Option<Pause>,
+    /// How long no leader has been heard, as far as this agent knows.
+    pub(super) unheard: Duration,
+}
+
+/// The order that stopped a server for a switchover.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pause {
+    pub(super) token: Token,
+    pub(super) limit: Duration,
 }
 
 /// What to do.
@@ -49,6 +60,8 @@ pub(super) enum Decision {
     Leave(&'static str),
     /// Start it as it is.
     Start,
+    /// Start it as it is, if enough of its standbys still follow it.
+    Return,
     /// Make it a standby of this primary.
     Follow(InstanceId),
 }
@@ -78,9 +91,44 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         (Folder::Unfinished, Some(_)) => Decision::Leave(
             "the committed primary's data folder is in the hands of an unfinished job",
         ),
-        (Folder::Primary | Folder::Empty | Folder::Unfinished, None) => {
-            Decision::Leave("it is not known who is the primary")
-        }
+        (Folder::Primary, None) => alone(situation),
+        (Folder::Empty | Folder::Unfinished, None) => Decision::Leave(UNKNOWN),
+    }
+}
+
+const UNKNOWN: &str = "it is not known who is the primary";
+const OBEYED: &str = "no leader is heard, and an order of a later failover than its pause has come: it stays stopped until a leader is heard; \
+    bring back a majority of the voters";
+const REPLACED: &str = "no leader is heard, and another instance was chosen in its place: it stays stopped until a leader is heard; \
+    bring back a majority of the voters";
+
+/// Decides about a primary while no leader is heard. One that was stopped for a switchover comes back when the pause is
+/// over and nobody was heard for as long, unless this host knows that somebody else was to take its place.
+fn alone(situation: &Situation<'_>) -> Decision {
+    let (Some(pause), Some(silence)) = (&situation.pause, &situation.standing.silence) else {
+        return Decision::Leave(UNKNOWN);
+    };
+    // What is older than the pause says nothing: the pause was ordered of the one with the authority.
+    let others = silence
+        .authority
+        .as_ref()
+        .filter(|authority| *authority != situation.own);
+    if situation.accepted > pause.token.epoch {
+        return Decision::Leave(OBEYED);
+    }
+    if others.is_some() && silence.token >= pause.token {
+        return Decision::Leave(REPLACED);
+    }
+    let left = pause.limit.saturating_sub(situation.unheard);
+    if !left.is_zero() {
+        return Decision::Wait(left);
+    }
+    match start(situation, Duration::ZERO) {
+        Decision::Start => Decision::Return,
+        other @ (Decision::Wait(_)
+        | Decision::Leave(_)
+        | Decision::Return
+        | Decision::Follow(_)) => other,
     }
 }
 
@@ -127,6 +175,7 @@ fn follow(situation: &Situation<'_>, primary: &InstanceId) -> Decision {
 
 #[cfg(test)]
 mod tests {
+    use super::super::standing::Silence;
     use super::*;
 
     fn instance(port: u16) -> InstanceId {
@@ -143,6 +192,7 @@ mod tests {
             primary: primary.map(instance),
             epoch: Epoch(3),
             stage_steady: true,
+            silence: None,
         };
         let unused = Standing::default();
         let mut situation = Situation {
@@ -154,6 +204,8 @@ mod tests {
             failures: 0,
             tried: None,
             restart_after: Duration::from_secs(1),
+            pause: None,
+            unheard: Duration::ZERO,
         };
         change(&mut situation, &mut standing);
         let situation = Situation {
@@ -208,6 +260,95 @@ mod tests {
         assert_eq!(again(99, 0), Decision::Wait(PAUSE * 128));
     }
 
+    fn token(epoch: u64, step: u64) -> Token {
+        let epoch = Epoch(epoch);
+        Token { epoch, step }
+    }
+
+    /// Paused for 5 s by an order of 3.7, and no leader was heard for 5 s; the newest commit known here is the one that
+    /// the pause came from.
+    fn returns(change: impl FnOnce(&mut Situation<'_>, &mut Silence)) -> Decision {
+        decided(Folder::Primary, None, |situation, standing| {
+            situation.pause = Some(Pause {
+                token: token(3, 7),
+                limit: Duration::from_secs(5),
+            });
+            situation.unheard = Duration::from_secs(5);
+            let mut silence = Silence {
+                token: token(3, 7),
+                authority: Some(instance(1)),
+                heard: None,
+            };
+            change(situation, &mut silence);
+            *standing = Standing {
+                silence: Some(silence),
+                ..Standing::default()
+            };
+        })
+    }
+
+    #[test]
+    fn a_paused_primary_comes_back_when_nobody_is_heard() {
+        assert_eq!(returns(|_, _| {}), Decision::Return);
+        let early = returns(|situation, _| situation.unheard = Duration::from_secs(2));
+        assert_eq!(early, Decision::Wait(Duration::from_secs(3)));
+        // The replicas were about to be frozen; whoever is frozen does not count for it.
+        let freezing = returns(|_, silence| silence.token = token(4, 8));
+        assert_eq!(freezing, Decision::Return);
+        // This node had not heard yet that it is primary, or knows nothing at all.
+        let behind = |authority: Option<InstanceId>| {
+            returns(|_, silence| {
+                silence.token = token(3, 6);
+                silence.authority = authority;
+            })
+        };
+        assert_eq!(behind(Some(instance(2))), Decision::Return);
+        assert_eq!(behind(None), Decision::Return);
+        let failed = returns(|situation, _| {
+            situation.failures = 1;
+            situation.tried = Some(Duration::ZERO);
+        });
+        assert_eq!(failed, Decision::Wait(PAUSE));
+    }
+
+    #[test]
+    fn a_paused_primary_stays_stopped_where_somebody_else_was_chosen() {
+        for newest in [token(3, 7), token(4, 9)] {
+            let chosen = returns(|_, silence| {
+                silence.token = newest;
+                silence.authority = Some(instance(2));
+            });
+            assert_eq!(chosen, Decision::Leave(REPLACED), "{newest}");
+        }
+        let obeyed = returns(|situation, _| situation.accepted = Epoch(4));
+        assert_eq!(obeyed, Decision::Leave(OBEYED));
+    }
+
+    #[test]
+    fn only_a_pause_lets_a_primary_start_that_hears_nobody() {
+        let crashed = returns(|situation, _| situation.pause = None);
+        assert_eq!(crashed, Decision::Leave(UNKNOWN));
+        // A leader is heard, and this node has not caught up with it.
+        let behind = decided(Folder::Primary, Some(1), |situation, _| {
+            situation.accepted = Epoch(4);
+            situation.pause = Some(Pause {
+                token: token(4, 7),
+                limit: Duration::ZERO,
+            });
+        });
+        assert_eq!(behind, Decision::Leave(UNKNOWN));
+        for folder in [Folder::Empty, Folder::Unfinished] {
+            let kept = decided(folder, None, |situation, standing| {
+                situation.pause = Some(Pause {
+                    token: token(3, 7),
+                    limit: Duration::ZERO,
+                });
+                standing.silence = Some(Silence::default());
+            });
+            assert_eq!(kept, Decision::Leave(UNKNOWN), "{folder:?}");
+        }
+    }
+
     #[test]
     fn one_that_runs_is_deposed_only_by_a_current_table_at_rest() {
         let own = instance(1);
@@ -215,6 +356,7 @@ mod tests {
             primary: Some(instance(2)),
             epoch: Epoch(3),
             stage_steady: true,
+            silence: None,
         };
         let by = |folder, table: &Standing, accepted| {
             deposed(&own, folder, table, Epoch(accepted)).cloned()

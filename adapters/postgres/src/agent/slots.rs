@@ -61,7 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut seen = BTreeMap::new();
     loop {
         tokio::time::sleep(PACE).await;
-        if shared.desk.is_busy() || shared.pause_now().is_some() {
+        if shared.desk.is_busy() || shared.pausing.holds() {
             continue;
         }
         match tokio::time::timeout(LIMIT, look(&shared, &mut seen)).await {

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sentinel_core::id::{Epoch, InstanceId, Token};
+use sentinel_core::time::Instant;
 
 use super::durable;
 
@@ -21,6 +22,19 @@ pub struct Standing {
     pub epoch: Epoch,
     /// Whether no failover is under way.
     pub stage_steady: bool,
+    /// No leader was heard lately: all of the above is unknown, and this is what was known last.
+    pub silence: Option<Silence>,
+}
+
+/// What is left to go by while no leader is heard. Others may have gone on since.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Silence {
+    /// Token of the newest commit that the daemon knows.
+    pub token: Token,
+    /// Who had the authority by it, or was about to be promoted; `None` if it knows nothing.
+    pub authority: Option<InstanceId>,
+    /// When a leader was heard last; `None` if never since the daemon started.
+    pub heard: Option<Instant>,
 }
 
 /// The highest token accepted, and its file.

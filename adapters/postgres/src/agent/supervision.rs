@@ -11,9 +11,13 @@ use tokio::time::Instant;
 
 use super::configuration;
 use super::desk::{Aim, Progress, Verdict};
+use super::followers;
 use super::host::Shared;
 use super::journal::Journal;
-use super::policy::{self, Decision, Folder, Situation};
+use super::pausing::Phase;
+use super::policy::{self, Decision, Folder, Pause, Situation};
+use super::postmaster::{self, Found};
+use super::postmaster_file::Readiness;
 use super::rejoin::{Rejoin, RejoinError};
 use super::report::ServerState;
 use super::server::{self, Running};
@@ -78,7 +82,7 @@ async fn watch(shared: &Arc<Shared>, running: &Running, down: &mut Down) {
                 *down = Down::default();
             }
             let (instance, pid) = (&shared.settings.instance, running.pid());
-            match shared.desk.is_busy() || shared.pause_now().is_some() {
+            match shared.desk.is_busy() || shared.pausing.holds() {
                 true => tracing::info!(%instance, pid, how = text, "the server ended by order"),
                 false => tracing::warn!(%instance, pid, how = text, "the server ended"),
             }
@@ -86,6 +90,10 @@ async fn watch(shared: &Arc<Shared>, running: &Running, down: &mut Down) {
             down.since = Some(Instant::now());
         }
         () = shared.news.notified() => {}
+        () = outlived(shared) => {
+            shared.pausing.end().await;
+            shared.pause_file.outlast();
+        }
         primary = deposed(shared) => {
             let instance = &shared.settings.instance;
             tracing::warn!(%instance, %primary, "it runs as a primary while another one is, and was not told: it may hang");
@@ -93,6 +101,21 @@ async fn watch(shared: &Arc<Shared>, running: &Running, down: &mut Down) {
             if let Err(problem) = begin(shared, Aim::Follow { primary }, highest).await {
                 shared.board.update(|status| status.problem = Some(problem));
             }
+        }
+    }
+}
+
+/// Until a server that was stopped for a switchover is seen to run, whoever started it: the next time that it ends is
+/// another matter.
+async fn outlived(shared: &Shared) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let runs = match postmaster::find(&shared.settings.data_dir) {
+            Found::Running(_, file) => file.readiness == Some(Readiness::Ready),
+            Found::Nobody | Found::Unclear(_) => false,
+        };
+        if runs && shared.pause_file.kept().is_some() && shared.pausing.phase() != Phase::Stopping {
+            return;
         }
     }
 }
@@ -122,15 +145,15 @@ async fn deposed(shared: &Shared) -> InstanceId {
 /// The highest epoch of which an order was carried out here: by the agent, or over SQL, as a promotion is.
 async fn epoch_here(shared: &Shared) -> Epoch {
     let accepted = shared.accepted.lock().await.highest().epoch;
-    let set = configuration::quorum_epoch(&shared.settings.data_dir);
-    accepted.max(set.unwrap_or_default())
+    let set = configuration::quorum(&shared.settings.data_dir);
+    accepted.max(set.map(|quorum| quorum.version.epoch).unwrap_or_default())
 }
 
 /// Does what the policy says; gives how long nothing more is to be done.
 async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
-    if let Some(paused) = shared.pause_now() {
+    if shared.pausing.holds() {
         shared.board.state(ServerState::Paused);
-        return paused.until.saturating_duration_since(Instant::now());
+        return LOOK;
     }
     let since = *down.since.get_or_insert_with(Instant::now);
     let standing = shared.standing.borrow().clone();
@@ -152,6 +175,14 @@ async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
         failures: down.failures,
         tried: down.tried.map(|tried| tried.elapsed()),
         restart_after: shared.settings.restart_after,
+        pause: shared.pause_file.kept().map(|kept| Pause {
+            token: kept.token(),
+            limit: kept.limit(),
+        }),
+        unheard: standing
+            .silence
+            .as_ref()
+            .map_or(Duration::ZERO, |silence| shared.unheard(silence)),
     });
     match decision {
         Decision::Wait(time) => {
@@ -162,6 +193,7 @@ async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
             leave(shared, reason);
             LOOK
         }
+        Decision::Return => come_back(shared, down, &standing).await,
         Decision::Start => {
             start(shared, down, &standing).await;
             Duration::ZERO
@@ -177,6 +209,21 @@ async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
                 true => Duration::ZERO,
                 false => LOOK,
             }
+        }
+    }
+}
+
+/// Starts a primary whose pause nobody ends, if it could acknowledge anything.
+async fn come_back(shared: &Arc<Shared>, down: &mut Down, standing: &Standing) -> Duration {
+    match followers::enough(shared).await {
+        Ok(()) => {
+            tracing::warn!(instance = %shared.settings.instance, "its pause is over, and no leader is heard");
+            start(shared, down, standing).await;
+            Duration::ZERO
+        }
+        Err(reason) => {
+            leave(shared, &reason);
+            LOOK
         }
     }
 }
@@ -200,7 +247,7 @@ fn folder(shared: &Shared) -> Result<Folder, String> {
     }
 }
 
-fn leave(shared: &Shared, reason: &'static str) {
+fn leave(shared: &Shared, reason: &str) {
     if shared.board.show().state != ServerState::Down {
         tracing::info!(instance = %shared.settings.instance, reason, "the server is not started");
     }
@@ -214,6 +261,8 @@ async fn start(shared: &Arc<Shared>, down: &mut Down, standing: &Standing) {
     down.failures += 1;
     down.tried = Some(Instant::now());
     tracing::info!(instance = %shared.settings.instance, attempt = down.failures, epoch = %standing.epoch, "the server is started in place");
+    // A pause that is ordered from here on is another one.
+    shared.pausing.end().await;
     shared.board.state(ServerState::Starting);
     let mut changes = shared.desk.changes();
     changes.mark_unchanged();
@@ -222,6 +271,7 @@ async fn start(shared: &Arc<Shared>, down: &mut Down, standing: &Standing) {
             Ok((running, reached)) => {
                 tracing::info!(instance = %shared.settings.instance, pid = running.pid(), ?reached, "the server is up");
                 shared.board.update(|status| status.problem = None);
+                shared.pause_file.outlast();
             }
             Err(error) => {
                 let problem = error.to_string();
@@ -252,7 +302,8 @@ pub(super) async fn begin(shared: &Arc<Shared>, aim: Aim, token: Token) -> Resul
         Verdict::Begin { failures } => failures,
     };
     shared.desk.clear().await;
-    shared.unpause();
+    shared.end_pause().await;
+    shared.pause_file.forget();
     let worker = Arc::clone(shared);
     let job = aim.clone();
     shared.desk.begin(aim, epoch, failures, || {

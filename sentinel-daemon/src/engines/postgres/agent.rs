@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sentinel_core::action::{Action, Outcome};
-use sentinel_core::discovery::{Freshness, StageView, View};
+use sentinel_core::discovery::{Freshness, ServiceView, StageView, View};
 use sentinel_core::id::{InstanceId, ServiceName};
 use sentinel_core::peer::AgentState;
 use sentinel_core::runtime::{AdapterContext, AgentNote, Clock, Handle};
 use sentinel_postgres::agent::{
-    AgentSettings, AgentStatus, How, Limits, PostgresHost, ServerState, Standing,
+    AgentSettings, AgentStatus, How, Limits, PostgresHost, ServerState, Silence, Standing,
 };
 use sentinel_postgres::{Host, Hosts, PostgresAdapter, PostgresService};
 use tokio::sync::{mpsc, watch};
@@ -216,8 +216,32 @@ fn standing(view: &View, service: &ServiceName, freshness: Freshness) -> Standin
             // Of the newest commit: orders of a failover that was given up bear it too.
             epoch: service.token.epoch,
             stage_steady: service.stage == StageView::Steady,
+            silence: None,
         },
-        (Some(_) | None, Freshness::Fresh | Freshness::Stale(_)) => Standing::default(),
+        (service, Freshness::Stale(_)) => Standing {
+            silence: Some(Silence {
+                token: service.map(|service| service.token).unwrap_or_default(),
+                authority: service.and_then(|service| authority(service)),
+                heard: view.leader_heard,
+            }),
+            ..Standing::default()
+        },
+        (None, Freshness::Fresh) => Standing::default(),
+    }
+}
+
+/// Who had the authority when the leader was last heard: from the decision to promote somebody on, that one.
+fn authority(service: &ServiceView) -> Option<InstanceId> {
+    match &service.stage {
+        StageView::Promoting(target) => Some(target.clone()),
+        StageView::Unadopted
+        | StageView::Steady
+        | StageView::Switching(_)
+        | StageView::Freezing
+        | StageView::Repointing => {
+            let authorised = service.authorised.as_ref();
+            authorised.map(|member| member.instance.clone())
+        }
     }
 }
 
