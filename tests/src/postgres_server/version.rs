@@ -87,6 +87,14 @@ impl PostgresVersion {
             .find(|version| version.major == major)
     }
 
+    /// Whether the programs are here that an agent needs, and not the server alone.
+    pub fn has_every_program(&self) -> bool {
+        match self.place {
+            Place::Distribution(_) | Place::Environment(_) => true,
+            Place::Package(_) => false,
+        }
+    }
+
     /// 15 of "15.18".
     pub fn major(&self) -> u32 {
         self.major

@@ -5,7 +5,7 @@ use std::fs;
 
 use sentinel_core::action::ActionKind;
 use sentinel_core::position::Offset;
-use sentinel_tests::postgres_server::{PostgresServer, Role};
+use sentinel_tests::postgres_server::{PostgresServer, Role, StopMode};
 use sentinel_tests::wait;
 
 use crate::broken::{Broken, SEGMENT, point_at, text};
@@ -76,9 +76,9 @@ pub(crate) fn first_look(broken: &Broken) -> FirstLook {
     })
 }
 
-/// An agent that has brought its standby over and goes on minding it.
+/// A standby that was brought over; an agent goes on minding it.
 pub(crate) struct Brought {
-    _agent: Minded,
+    _agent: Option<Minded>,
     /// The postmaster's: an agent starts a server again that ended, so that one which runs in the end proves nothing.
     pid: Option<u32>,
 }
@@ -91,7 +91,22 @@ pub(crate) fn bring_over(standby: &PostgresServer, promoted: &PostgresServer) ->
     agent.order_until_done(&ActionKind::Repoint { primary }, EPOCH);
     let pid = standby.pid();
     assert!(pid.is_some(), "it runs when the procedure is done");
-    Brought { _agent: agent, pid }
+    Brought {
+        _agent: Some(agent),
+        pid,
+    }
+}
+
+/// The agent's procedure by hand, for a version without the programs that an agent needs.
+pub(crate) fn bring_over_by_hand(broken: &mut Broken) -> Brought {
+    broken.handled.stop(StopMode::Fast);
+    move_aside(&broken.handled, broken.fork);
+    broken.handled.follow(&broken.promoted);
+    broken.handled.start();
+    Brought {
+        _agent: None,
+        pid: broken.handled.pid(),
+    }
 }
 
 /// What became of the one that was pointed by a reload, after the promoted server wrote up to `end`.

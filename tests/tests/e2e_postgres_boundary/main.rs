@@ -1,8 +1,8 @@
 //! The boundary standby, on every PostgreSQL server of this machine: a primary dies while a record that straddles the end
 //! of a segment is on its way, a standby is promoted, and its siblings, which hold a part of that record, are pointed at it.
 //!
-//! Shows for every place of the cut what a mere reload brings, that the coordinator's rule saw it coming, that an agent
-//! brings a standby over without an exit, and that no row is lost or different in the end. The table that it prints is the one
+//! Shows for every place of the cut what a mere reload brings, that the coordinator's rule saw it coming, that an agent, or
+//! its procedure by hand on versions of which there is the server alone, brings a standby over without an exit, and that no row is lost or different in the end. The table that it prints is the one
 //! of `docs/boundary-standby.md`. The cut is made by a proxy: how often a real crash leaves a standby at one of these
 //! places is not measured here.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -47,22 +47,32 @@ const PLACES: [Place; 16] = [
     Place(Record::Pages, Cut::End(9192)),
 ];
 
+/// Enough for versions of which there is the server alone: all but one of them do harm by a mere reload.
+const PLACES_TELLING: [Place; 6] = [
+    Place(Record::OnePage, Cut::Fork(24)),
+    Place(Record::OnePage, Cut::End(0)),
+    Place(Record::OnePage, Cut::End(8)),
+    Place(Record::Pages, Cut::End(-8100)),
+    Place(Record::Pages, Cut::End(-40)),
+    Place(Record::Pages, Cut::End(1000)),
+];
+
 /// Two at a time: each has servers that mostly wait for one another.
 const AT_ONCE: usize = 2;
 
 /// Major versions on which the hazard is documented to occur: there a run without an exit shows nothing.
-const HAZARDOUS: [u32; 3] = [15, 16, 18];
+const HAZARDOUS: [u32; 6] = [13, 14, 15, 16, 17, 18];
 
 #[test]
 fn no_place_of_the_cut_loses_a_standby_or_a_row() {
-    let versions = PostgresVersion::all_present();
+    let versions = PostgresVersion::all_servers();
     assert!(
         !versions.is_empty(),
         "PostgreSQL is installed (scripts/install-prerequisites test)"
     );
     let mut waiting = versions
         .iter()
-        .flat_map(|version| PLACES.map(|place| (version, place)))
+        .flat_map(|version| places(version).iter().map(move |place| (version, *place)))
         .collect::<Vec<_>>();
     waiting.reverse();
     let waiting = Mutex::new(waiting);
@@ -116,6 +126,13 @@ fn a_part_of_the_new_timeline_before_the_fork_is_moved_aside_too() {
     }
 }
 
+fn places(version: &PostgresVersion) -> &'static [Place] {
+    match version.has_every_program() {
+        true => &PLACES,
+        false => &PLACES_TELLING,
+    }
+}
+
 /// The lock is not held while the place is played.
 fn take<T>(waiting: &Mutex<Vec<T>>) -> Option<T> {
     waiting.lock().unwrap().pop()
@@ -136,7 +153,10 @@ fn play(version: &PostgresVersion, place: Place) -> Row {
     if first == FirstLook::Latent {
         latent::assert_claims_nothing(&broken);
     }
-    let brought = fate::bring_over(&broken.handled, &broken.promoted);
+    let brought = match version.has_every_program() {
+        true => fate::bring_over(&broken.handled, &broken.promoted),
+        false => fate::bring_over_by_hand(&mut broken),
+    };
     let end = broken.write_past_the_segment();
     let fate = fate::of_reloaded(&mut broken, first, end);
     let handled = fate::of_handled(&broken.handled, &brought, (broken.fork, end));
