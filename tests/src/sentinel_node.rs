@@ -3,6 +3,7 @@
 //! Starts it, waits until it is ready, reads its log, stops it in good order, and kills it when dropped. Knows nothing
 //! of clusters: each node's settings are the caller's.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,18 @@ impl SentinelNode {
     /// # Panics
     /// When it neither becomes ready nor ends.
     pub fn try_start(settings: &Path) -> Result<Self, String> {
-        let mut node = Self::spawn(settings);
+        Self::spawn(settings).ready()
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// The log of a node that ended before it was ready.
+    ///
+    /// # Panics
+    /// When it neither becomes ready nor ends.
+    pub fn ready(self) -> Result<Self, String> {
+        let mut node = self;
         let ended = wait::until("the node is ready", || {
             let ended = node.process.try_wait().expect("a child can be asked");
             let decided = ended.is_some() || node.ready_line().is_some();
@@ -53,6 +65,15 @@ impl SentinelNode {
     /// # Panics
     /// When the binary cannot be started.
     pub fn spawn(settings: &Path) -> Self {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Self::spawn_with_path(settings, &path)
+    }
+
+    /// The same with another search path for the programs that it runs.
+    ///
+    /// # Panics
+    /// When the binary cannot be started.
+    pub fn spawn_with_path(settings: &Path, path: &OsStr) -> Self {
         let log = settings.with_extension("log");
         let stderr = File::create(&log).expect("the folder of the settings takes a log");
         let process = Command::new(binary::sentinel())
@@ -60,6 +81,7 @@ impl SentinelNode {
             .arg(settings)
             .current_dir(settings.parent().expect("a file has a folder"))
             .env_remove("RUST_LOG")
+            .env("PATH", path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)

@@ -5,6 +5,7 @@
 //! it does, with its tools, as a kill of its process group would. Where it matters, the agent is a node's (`node.rs`).
 
 mod authority;
+mod client;
 mod debian;
 mod killed;
 mod minded;
@@ -17,3 +18,4 @@ mod showing;
 mod slots;
 mod stalling;
 mod stopping;
+mod unit;

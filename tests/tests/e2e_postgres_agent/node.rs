@@ -2,8 +2,9 @@
 //!
 //! Kills it, starts it again on its data, reads its journal, and asks it what it shows. Knows nothing of what a test wants.
 
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use sentinel_core::id::InstanceId;
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 pub(crate) struct AgentNode {
     folder: TempDir,
     instance: InstanceId,
+    path: OsString,
     process: Option<SentinelNode>,
 }
 
@@ -69,22 +71,31 @@ restart_after = "100ms"
         Self {
             folder,
             instance: own.instance(),
+            path: std::env::var_os("PATH").unwrap_or_default(),
             process: None,
         }
+    }
+
+    /// Programs of this folder come before those of the host.
+    pub(crate) fn programs_first_in(&mut self, folder: &Path) {
+        let mut path = folder.as_os_str().to_owned();
+        path.push(":");
+        path.push(&self.path);
+        self.path = path;
     }
 
     /// Starts it, and does not wait.
     pub(crate) fn spawn(&mut self) {
         assert!(self.process.is_none(), "it runs");
         let settings = self.folder.path().join("s1.toml");
-        self.process = Some(SentinelNode::spawn(&settings));
+        self.process = Some(SentinelNode::spawn_with_path(&settings, &self.path));
     }
 
     /// Starts it, and waits until it is ready.
     pub(crate) fn start(&mut self) {
-        assert!(self.process.is_none(), "it runs");
-        let settings = self.folder.path().join("s1.toml");
-        self.process = Some(SentinelNode::start(&settings));
+        self.spawn();
+        let process = self.process.take().expect("it was just started");
+        self.process = Some(process.ready().unwrap());
     }
 
     /// Kills it (SIGKILL). What it had started goes on.

@@ -2,53 +2,12 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use sentinel_core::action::ActionKind;
-use sentinel_tests::postgres_server::{PostgresServer, PostgresVersion, Role};
+use sentinel_tests::postgres_server::{PostgresServer, PostgresVersion};
 use sentinel_tests::wait;
-use tokio::runtime::Runtime;
-use tokio_postgres::NoTls;
 
+use crate::client::Client;
 use crate::minded::Minded;
-
-/// A client's session that stays until the server ends it.
-struct Client {
-    runtime: Runtime,
-    session: tokio_postgres::Client,
-    pid: i32,
-}
-
-impl Client {
-    fn of(server: &PostgresServer) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let conninfo = server.conninfo(Role::App);
-        let (session, pid) = runtime.block_on(async {
-            let (session, connection) = tokio_postgres::connect(&conninfo, NoTls).await.unwrap();
-            tokio::spawn(connection);
-            let row = session.query_one("SELECT pg_backend_pid()", &[]).await;
-            (session, row.unwrap().get(0))
-        });
-        Self {
-            runtime,
-            session,
-            pid,
-        }
-    }
-
-    fn works(&self) -> bool {
-        let answer = self.session.query_one("SELECT 7", &[]);
-        self.runtime.block_on(answer).is_ok()
-    }
-
-    /// Its server process stands still, so that it cannot be asked to end.
-    fn hang(&self) {
-        kill_process(Pid::from_raw(self.pid).unwrap(), Signal::STOP).unwrap();
-    }
-}
 
 /// A primary that was replaced, under an agent with these limits (smart, fast, immediate) in milliseconds.
 fn deposed(limits: [u64; 3]) -> (PostgresServer, PostgresServer, Minded) {
@@ -98,6 +57,12 @@ fn at(line: &str) -> Duration {
     let time = line.split(' ').nth(1).unwrap();
     let parts: Vec<f64> = time.split(':').map(|part| part.parse().unwrap()).collect();
     Duration::from_secs_f64(parts[0] * 3600.0 + parts[1] * 60.0 + parts[2])
+}
+
+/// The ways of stopping that a server has seen so far.
+pub(crate) fn modes_of(server: &PostgresServer) -> Vec<String> {
+    let stops = stops(&server.log_text());
+    stops.into_iter().map(|(mode, _)| mode).collect()
 }
 
 fn modes(stops: &Stops) -> Vec<&str> {

@@ -335,8 +335,8 @@ pub(super) async fn stop(settings: &AgentSettings, begin: StopMode) -> Result<()
         remnants::clear(&settings.data_dir).await?;
         return Ok(());
     };
-    tell_service(settings).await;
     let limits = settings.limits;
+    let mut service_told = false;
     for (mode, signal, limit) in [
         (StopMode::Smart, Signal::TERM, limits.smart),
         (StopMode::Fast, Signal::INT, limits.fast),
@@ -348,7 +348,13 @@ pub(super) async fn stop(settings: &AgentSettings, begin: StopMode) -> Result<()
         }
         let visitors = match mode {
             StopMode::Smart => Visitors::enter(settings).await,
-            StopMode::Fast | StopMode::Immediate => None,
+            StopMode::Fast | StopMode::Immediate => {
+                if !service_told {
+                    tell_service(settings).await;
+                    service_told = true;
+                }
+                None
+            }
         };
         if let Err(error) = running.signal(signal) {
             return Err(StopError::Unclear(format!(
@@ -376,8 +382,9 @@ pub(super) async fn stop(settings: &AgentSettings, begin: StopMode) -> Result<()
     Err(StopError::Immortal(running.pid()))
 }
 
-/// A unit that ends without its service manager's knowledge counts as failed. The stop itself goes by signals, which
-/// have limits of ours.
+/// A unit whose server is ended roughly without its service manager's knowledge counts as failed. A smart stop is not told:
+/// the unit's own stop is a fast one, and a server that ends by itself counts as well ended. The stop itself goes by
+/// signals, which have limits of ours.
 async fn tell_service(settings: &AgentSettings) {
     if let How::Systemd { unit } = &settings.how {
         let mut command = Programs::of_host("systemctl");
