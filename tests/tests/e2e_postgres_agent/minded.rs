@@ -10,7 +10,7 @@ use sentinel_core::id::{ActionId, Epoch, Incarnation, InstanceId, ServiceName, T
 use sentinel_core::observation::Facts;
 use sentinel_core::runtime::{AdapterContext, Clock};
 use sentinel_postgres::agent::{
-    AgentError, AgentSettings, AgentStatus, How, Limits, PostgresHost, Silence, Standing,
+    AgentError, AgentSettings, AgentStatus, Failover, How, Limits, PostgresHost, Silence, Standing,
 };
 use sentinel_postgres::{Credentials, Host, Hosts, PostgresAdapter, PostgresService};
 use sentinel_tests::postgres_server::{self, PostgresServer, account};
@@ -111,7 +111,7 @@ impl Minded {
         self.standing.send_replace(Standing {
             primary: Some(primary.clone()),
             epoch: Epoch(epoch),
-            stage_steady: true,
+            failover: Failover::None,
             silence: None,
         });
     }

@@ -71,6 +71,33 @@ fn a_primary_that_is_not_back_within_the_grace_is_replaced() {
     cluster.end_whole_after(before, writers);
 }
 
+/// The other standby's receiver hangs, so that it can neither be frozen nor acknowledge: nobody can be promoted, and the
+/// primary itself is the way out.
+#[test]
+fn a_failover_that_lacks_a_standby_is_ended_by_the_primarys_own_return() {
+    let mut cluster = PostgresCluster::start();
+    let before = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Discovery);
+    let hung = cluster.standbys(before)[0];
+    let receiver = cluster.servers[hung].value("SELECT pid FROM pg_stat_wal_receiver");
+    let receiver = Pid::from_raw(receiver.parse().unwrap()).unwrap();
+    kill_process(receiver, Signal::STOP).unwrap();
+    cluster.servers[before.primary].kill();
+    cluster.until("a failover without an end", || {
+        (cluster.service().stage == "freezing").then_some(())
+    });
+    writers.wait_for_more(&cluster, 50);
+    for node in &cluster.nodes {
+        assert_eq!(
+            node.primary().unwrap().primary,
+            cluster.servers[before.primary].instance()
+        );
+    }
+    let _ = kill_process(receiver, Signal::CONT);
+    let after = cluster.end_whole(writers);
+    assert_eq!(after.primary, before.primary);
+}
+
 #[test]
 fn without_a_majority_a_killed_primary_is_started_in_place_and_stays_primary() {
     let mut cluster = PostgresCluster::shaped(&Shape {

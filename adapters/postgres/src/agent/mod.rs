@@ -42,4 +42,4 @@ mod wal;
 pub use host::{AgentError, PostgresHost};
 pub use report::{AgentStatus, Diverged, ServerState};
 pub use settings::{AgentSettings, How, Limits, SettingsError};
-pub use standing::{Silence, Standing};
+pub use standing::{Failover, Silence, Standing};

@@ -1,14 +1,14 @@
 //! Decides what is done without an order: about a server that does not run, and about one that runs as a primary while
 //! another one is.
 //!
-//! Pure. A standby is started again. A primary only while the committed table, at rest, says that it still is the primary:
-//! otherwise it is either left alone, or turned into a standby of the one that is.
+//! Pure. A standby is started again. A primary only while the committed table says that it still is the primary, and no
+//! failover is about to choose another: otherwise it is either left alone, or turned into a standby of the one that is.
 
 use std::time::Duration;
 
 use sentinel_core::id::{Epoch, InstanceId, Token};
 
-use super::standing::Standing;
+use super::standing::{Failover, Standing};
 
 /// What is in the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,10 @@ pub(super) enum Decision {
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_DOUBLINGS_MAX: u32 = 7;
 
+/// A failover that has chosen nobody in so long lacks a standby that can be frozen: its primary is the way out, and takes no
+/// write that a frozen standby would have to acknowledge. One that gets on takes tenths of a second.
+const FREEZING_MAX: Duration = Duration::from_secs(5);
+
 /// Decides about a server that does not run.
 pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     // News older than the orders that were obeyed would undo them.
@@ -78,9 +82,11 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     match (situation.folder, primary) {
         (Folder::Standby, _) => start(situation, Duration::ZERO),
         (Folder::Primary, Some(primary)) if primary == situation.own => {
-            match situation.standing.stage_steady {
-                true => start(situation, situation.restart_after),
-                false => Decision::Leave("a failover is under way"),
+            let grace = situation.restart_after;
+            match situation.standing.failover {
+                Failover::None => start(situation, grace),
+                Failover::Freezing => start(situation, grace.max(FREEZING_MAX)),
+                Failover::UnderWay => Decision::Leave("a failover is under way"),
             }
         }
         (Folder::Primary, Some(primary)) => follow(situation, primary),
@@ -140,7 +146,7 @@ pub(super) fn deposed<'a>(
     standing: &'a Standing,
     accepted: Epoch,
 ) -> Option<&'a InstanceId> {
-    let current = standing.stage_steady && standing.epoch >= accepted;
+    let current = standing.failover == Failover::None && standing.epoch >= accepted;
     let other = standing.primary.as_ref().filter(|primary| *primary != own);
     match folder {
         Folder::Primary => other.filter(|_| current),
@@ -167,7 +173,7 @@ fn start(situation: &Situation<'_>, grace: Duration) -> Decision {
 fn follow(situation: &Situation<'_>, primary: &InstanceId) -> Decision {
     let left = situation.restart_after.saturating_sub(situation.down);
     match left.is_zero() {
-        true if situation.standing.stage_steady => Decision::Follow(primary.clone()),
+        true if situation.standing.failover == Failover::None => Decision::Follow(primary.clone()),
         true => Decision::Leave("a failover is under way"),
         false => Decision::Wait(left),
     }
@@ -191,7 +197,7 @@ mod tests {
         let mut standing = Standing {
             primary: primary.map(instance),
             epoch: Epoch(3),
-            stage_steady: true,
+            failover: Failover::None,
             silence: None,
         };
         let unused = Standing::default();
@@ -228,9 +234,19 @@ mod tests {
             Decision::Leave(_)
         ));
         let unsteady = decided(primary, Some(1), |_, standing| {
-            standing.stage_steady = false
+            standing.failover = Failover::UnderWay
         });
         assert!(matches!(unsteady, Decision::Leave(_)));
+        // A failover that does not get on, for want of a standby that can be frozen.
+        let stuck = |down| {
+            decided(primary, Some(1), |situation, standing| {
+                standing.failover = Failover::Freezing;
+                situation.down = down;
+            })
+        };
+        assert_eq!(stuck(FREEZING_MAX), Decision::Start);
+        let early = Decision::Wait(Duration::from_secs(2));
+        assert_eq!(stuck(FREEZING_MAX - Duration::from_secs(2)), early);
         // An order of a later epoch was obeyed than the table is known of.
         let stale = decided(primary, Some(1), |situation, _| {
             situation.accepted = Epoch(4)
@@ -355,7 +371,7 @@ mod tests {
         let table = Standing {
             primary: Some(instance(2)),
             epoch: Epoch(3),
-            stage_steady: true,
+            failover: Failover::None,
             silence: None,
         };
         let by = |folder, table: &Standing, accepted| {
@@ -367,7 +383,7 @@ mod tests {
         // It was promoted in an epoch that this node has not heard of.
         assert_eq!(by(Folder::Primary, &table, 4), None);
         let unsteady = Standing {
-            stage_steady: false,
+            failover: Failover::UnderWay,
             ..table.clone()
         };
         assert_eq!(by(Folder::Primary, &unsteady, 3), None);

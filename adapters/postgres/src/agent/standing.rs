@@ -20,10 +20,23 @@ pub struct Standing {
     pub primary: Option<InstanceId>,
     /// The epoch of that commit.
     pub epoch: Epoch,
-    /// Whether no failover is under way.
-    pub stage_steady: bool,
+    /// How far a failover has got.
+    pub failover: Failover,
     /// No leader was heard lately: all of the above is unknown, and this is what was known last.
     pub silence: Option<Silence>,
+}
+
+/// How far a failover has got, if there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failover {
+    /// There is none.
+    None,
+    /// The members of the write quorum are being frozen, and nobody was chosen. What is frozen does not count for the primary,
+    /// and enough is frozen before anybody is chosen.
+    Freezing,
+    /// It is further, or unknown.
+    #[default]
+    UnderWay,
 }
 
 /// What is left to go by while no leader is heard. Others may have gone on since.

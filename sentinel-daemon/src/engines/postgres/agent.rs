@@ -13,7 +13,7 @@ use sentinel_core::id::{InstanceId, ServiceName};
 use sentinel_core::peer::AgentState;
 use sentinel_core::runtime::{AdapterContext, AgentNote, Clock, Handle};
 use sentinel_postgres::agent::{
-    AgentSettings, AgentStatus, How, Limits, PostgresHost, ServerState, Silence, Standing,
+    AgentSettings, AgentStatus, Failover, How, Limits, PostgresHost, ServerState, Silence, Standing,
 };
 use sentinel_postgres::{Host, Hosts, PostgresAdapter, PostgresService};
 use tokio::sync::{mpsc, watch};
@@ -215,7 +215,7 @@ fn standing(view: &View, service: &ServiceName, freshness: Freshness) -> Standin
             primary: service.primary.clone(),
             // Of the newest commit: orders of a failover that was given up bear it too.
             epoch: service.token.epoch,
-            stage_steady: service.stage == StageView::Steady,
+            failover: failover(&service.stage),
             silence: None,
         },
         (service, Freshness::Stale(_)) => Standing {
@@ -227,6 +227,17 @@ fn standing(view: &View, service: &ServiceName, freshness: Freshness) -> Standin
             ..Standing::default()
         },
         (None, Freshness::Fresh) => Standing::default(),
+    }
+}
+
+fn failover(stage: &StageView) -> Failover {
+    match stage {
+        StageView::Steady => Failover::None,
+        StageView::Freezing => Failover::Freezing,
+        StageView::Unadopted
+        | StageView::Switching(_)
+        | StageView::Promoting(_)
+        | StageView::Repointing => Failover::UnderWay,
     }
 }
 
