@@ -10,7 +10,7 @@ use crate::rejoining::{diverge, fill};
 use crate::stalling::Stalling;
 
 /// The tools tell their progress once a second, so a transfer must take some: the way lets so much pass at each look.
-const PIECE: u64 = 256 << 10;
+const PIECE: u64 = 64 << 10;
 
 /// Every percentage that is shown until the server streams from the primary.
 fn percentages(node: &AgentNode, way: &Stalling, doing: &str) -> Vec<u8> {
