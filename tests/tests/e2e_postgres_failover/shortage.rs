@@ -10,6 +10,10 @@ use sentinel_tests::postgres_server::{Role, StopMode};
 /// A refusal comes at once; a commit that waits for a standby comes never.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
+/// What a new session is told.
+const DEFAULT: &str =
+    "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only'";
+
 /// A server that nobody starts again: its node votes on, and is no agent any more.
 pub(crate) fn leave_to_itself(cluster: &mut PostgresCluster, index: usize) {
     let path = settings(cluster, index);
@@ -27,7 +31,9 @@ pub(crate) fn give_back(cluster: &mut PostgresCluster, index: usize) {
     let voter = fs::read_to_string(&path).unwrap();
     let agent = fs::read_to_string(path.with_extension("agent")).unwrap();
     fs::write(&path, format!("{voter}[[agent]]{agent}")).unwrap();
-    cluster.nodes[index].kill9();
+    if cluster.nodes[index].answers() {
+        cluster.nodes[index].kill9();
+    }
     cluster.nodes[index].restart();
 }
 
@@ -55,9 +61,8 @@ fn case(min_replicas: u32, gone: usize) {
     let began = Instant::now();
 
     let primary = &cluster.servers[before.primary];
-    let default = "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only'";
     cluster.until("the primary refuses writes", || {
-        let rows = primary.try_query(Role::App, default).ok()?;
+        let rows = primary.try_query(Role::App, DEFAULT).ok()?;
         (rows[0][0] == "on").then_some(())
     });
     let refused_after = began.elapsed();
@@ -87,6 +92,48 @@ fn case(min_replicas: u32, gone: usize) {
     writers.wait_for_more(&cluster, 50);
     for index in others {
         give_back(&mut cluster, *index);
+    }
+    let after = cluster.end_whole(writers);
+    assert_eq!(after, before, "nothing but time was needed");
+}
+
+/// Only a leader has writes refused, and this one is gone before the standbys are back.
+#[test]
+fn writes_that_were_refused_are_taken_again_without_a_leader() {
+    let mut cluster = PostgresCluster::start();
+    let before = cluster.wait_whole();
+    let standbys = cluster.standbys(before);
+    for index in standbys {
+        leave_to_itself(&mut cluster, index);
+    }
+    cluster.until("a leader", || cluster.try_leader());
+    let writers = Writers::start(&cluster, Source::Server(before.primary));
+    for index in standbys {
+        cluster.servers[index].stop(StopMode::Fast);
+    }
+    cluster.until("the primary refuses writes", || {
+        let rows = cluster.servers[before.primary]
+            .try_query(Role::App, DEFAULT)
+            .ok()?;
+        (rows[0][0] == "on").then_some(())
+    });
+    for index in standbys {
+        cluster.nodes[index].kill9();
+    }
+    cluster.until("no leader is heard", || {
+        let alone = cluster.nodes[before.primary].primary()?;
+        alone.freshness.stale.then_some(())
+    });
+    // Either may be the one that was left in the write quorum.
+    for index in standbys {
+        cluster.servers[index].start();
+    }
+    writers.wait_for_more(&cluster, 50);
+    let log = cluster.nodes[before.primary].log();
+    assert!(log.contains("it takes writes again"), "{log}");
+
+    for index in standbys {
+        give_back(&mut cluster, index);
     }
     let after = cluster.end_whole(writers);
     assert_eq!(after, before, "nothing but time was needed");

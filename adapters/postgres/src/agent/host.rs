@@ -27,6 +27,7 @@ use super::pause;
 use super::pause_file::PauseFile;
 use super::pausing::Pausing;
 use super::programs::{ProgramError, Programs};
+use super::reopening;
 use super::report::{AgentStatus, Board};
 use super::settings::{AgentSettings, SettingsError};
 use super::slots;
@@ -82,7 +83,7 @@ impl From<JournalError> for AgentError {
 pub struct PostgresHost {
     shared: Arc<Shared>,
     status: watch::Receiver<AgentStatus>,
-    tasks: [tokio::task::JoinHandle<()>; 3],
+    tasks: [tokio::task::JoinHandle<()>; 4],
 }
 
 impl std::fmt::Debug for PostgresHost {
@@ -163,6 +164,7 @@ impl PostgresHost {
             tokio::spawn(supervision::run(Arc::clone(&shared))),
             tokio::spawn(slots::run(Arc::clone(&shared))),
             tokio::spawn(space::run(Arc::clone(&shared))),
+            tokio::spawn(reopening::run(Arc::clone(&shared))),
         ];
         Ok(Self {
             shared,

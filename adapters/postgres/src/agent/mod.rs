@@ -26,6 +26,7 @@ mod rebuild;
 mod rejoin;
 mod relation;
 mod remnants;
+mod reopening;
 mod report;
 mod rewind;
 mod senders;
