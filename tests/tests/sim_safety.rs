@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use sentinel_tests::sim::history::Totals;
 use sentinel_tests::sim::run::{Report, run};
+use sentinel_tests::sim::script::play_on_postgres;
+use sentinel_tests::sim::script_postgres::voters_lost_in_a_pause;
 use sentinel_tests::sim::settings::Settings;
 use sentinel_tests::sim::trace::Text;
 
@@ -92,6 +94,22 @@ fn switchovers_alone_lose_nothing() {
     }
     println!("{totals:?}");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A primary that was paused when everybody was lost comes back by itself, and nothing that it takes then is lost.
+#[test]
+fn a_pause_that_outlives_every_leader_loses_nothing() {
+    let seeds = number("SIM_SEEDS").unwrap_or(40);
+    let mut totals = Totals::default();
+    let mut failures = Vec::new();
+    for seed in 1..=seeds {
+        let report = play_on_postgres(voters_lost_in_a_pause, Vec::new(), seed);
+        failures.extend(failed(seed, &report));
+        totals.add(&report.totals);
+    }
+    println!("{totals:?}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(totals.outlasted > seeds / 5, "it stays stopped: {totals:?}");
 }
 
 /// Everything that decides a run is in its seed: not time, not memory, not the order of a map.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::id::{ActionId, Token};
 use sentinel_core::ledger::Stage;
-use sentinel_core::observation::Facts;
 use sentinel_core::peer::AgentState;
 use sentinel_core::planted::Bug;
 use sentinel_core::sentinel::Input;
@@ -17,9 +16,9 @@ use sentinel_core::sentinel::Input;
 use super::event::{Event, PostgresEvent, Reply, RequestId};
 use super::instance::{Duty, Process};
 use super::invariant::Happening;
-use super::nemesis::Undo;
 use super::network::Place;
-use super::postgres::{Entry, record};
+use super::pause::{Pause, Preparing};
+use super::postgres::Entry;
 use super::settings::service_name;
 use super::sql_orders::goes_on;
 use super::world::World;
@@ -73,8 +72,10 @@ pub struct Host {
     pub token: Token,
     /// What is being done to the data folder; durable, as the agent's journal is.
     pub job: Option<Job>,
-    /// The last facts of a primary that was stopped for a switchover.
-    pub paused: Option<Box<Facts>>,
+    /// The pause of a primary that was stopped for a switchover; durable.
+    pub pause: Option<Pause>,
+    /// What its agent knows of a pause besides.
+    pub preparing: Preparing,
 }
 
 /// How long a rewind or a copy takes, in milliseconds.
@@ -83,17 +84,8 @@ const JOB_MILLIS: (u64, u64) = (200, 4_000);
 /// How soon a job whose upstream is out of reach is tried again.
 const JOB_RETRY: Duration = Duration::from_millis(500);
 
-/// How soon a stopping server looks whether everybody has its last record.
-const STOP_PACE: Duration = Duration::from_millis(20);
-
-/// For how long it waits for them, in looks.
-const STOP_LOOKS: u32 = 40;
-
 /// How often a person comes by.
 const HAND_PACE: Duration = Duration::from_secs(5);
-
-/// Bytes of the record with which a server stops.
-const LAST_RECORD_BYTES: u64 = 5;
 
 impl World {
     /// The node that is the agent of a server, whether it lives or not.
@@ -142,6 +134,7 @@ impl World {
                 starts,
                 looks,
             } => self.on_stopping(instance, starts, looks),
+            PostgresEvent::PauseOver { instance, starts } => self.on_pause_over(instance, starts),
             PostgresEvent::Job { instance, number } => self.on_job(instance, number),
             PostgresEvent::QuorumAfter { instance } => self.on_quorum_after(instance),
             PostgresEvent::Hand => self.on_hand(),
@@ -177,6 +170,7 @@ impl World {
         if self.instances[i].process == Process::Running && !self.is_ready(i) {
             return Some(goes_on("starting"));
         }
+        self.give_up_pause(i, &action.kind);
         match (&action.kind, self.instances[i].process) {
             (ActionKind::Rebuild { primary, .. }, _) => {
                 Some(self.rejoin(i, via, action, primary, true))
@@ -193,17 +187,8 @@ impl World {
             (ActionKind::Pause { limit }, Process::Running) => {
                 self.pause_server(i, via, action, *limit)
             }
-            (ActionKind::Pause { .. }, Process::Dead) => Some(match &self.hosts[i].paused {
-                Some(facts) => Outcome::Done(facts.clone()),
-                None => Outcome::Refused("does not run".to_owned()),
-            }),
-            (ActionKind::Resume, Process::Dead) => {
-                if self.hosts[i].paused.take().is_none() {
-                    return Some(Outcome::Refused("was not paused".to_owned()));
-                }
-                self.start_server(i);
-                Some(goes_on("starting"))
-            }
+            (ActionKind::Pause { .. }, Process::Dead) => Some(self.told_of_pause(i)),
+            (ActionKind::Resume, Process::Dead) => Some(self.resume_server(i)),
             (ActionKind::Resume, Process::Running) => Some(Outcome::Done(self.read_facts(i))),
             (_, Process::Running) => self.carry_out_sql(i, via, action),
             (_, Process::Hung) => Some(Outcome::Unknown("the server does not answer".to_owned())),
@@ -235,7 +220,7 @@ impl World {
             Ok(entry) => entry,
             Err(why) => return Outcome::Refused(why),
         };
-        self.hosts[i].paused = None;
+        self.hosts[i].pause = None;
         self.trace_order(i, action, "rejoins by");
         self.tell(&Happening::Executed {
             instance: i,
@@ -361,73 +346,6 @@ impl World {
         self.feed(n, input);
     }
 
-    /// Stops a primary in good order: no more sessions, a last record, and everybody who streams gets it.
-    fn pause_server(
-        &mut self,
-        i: usize,
-        via: Via,
-        action: &Action,
-        limit: Duration,
-    ) -> Option<Outcome> {
-        if self.is_standby(i) {
-            return Some(Outcome::Refused("not a primary".to_owned()));
-        }
-        self.await_end(i, via, action);
-        if self.instances[i].postgres.stopping {
-            return None;
-        }
-        let was = self.was(i);
-        let value = self.number();
-        let instance = &mut self.instances[i];
-        instance.postgres.stopping = true;
-        instance.log.extend(record(value, LAST_RECORD_BYTES));
-        self.cut_guards(i);
-        self.push_all(i);
-        self.trace_order(i, action, "stops by");
-        self.tell(&Happening::Executed {
-            instance: i,
-            action,
-            was: &was,
-        });
-        let starts = self.instances[i].starts;
-        let event = PostgresEvent::Stopping {
-            instance: i,
-            starts,
-            looks: 0,
-        };
-        self.schedule.after(STOP_PACE, Event::Postgres(event));
-        // A stop for a switchover ends by itself, should every leader be gone.
-        let undo = Undo::RestartInstance {
-            instance: i,
-            kept: u64::MAX,
-        };
-        self.schedule.after(limit, Event::Undo(undo));
-        None
-    }
-
-    fn on_stopping(&mut self, i: usize, starts: u32, looks: u32) {
-        let instance = &self.instances[i];
-        if instance.starts != starts || instance.process != Process::Running {
-            return;
-        }
-        let end = instance.offset();
-        let behind = |seen: &super::instance::Downstream| seen.streaming && seen.acknowledged < end;
-        if looks < STOP_LOOKS && instance.downstream.values().any(behind) {
-            let looks = looks + 1;
-            let event = PostgresEvent::Stopping {
-                instance: i,
-                starts,
-                looks,
-            };
-            self.schedule.after(STOP_PACE, Event::Postgres(event));
-            return;
-        }
-        let facts = self.read_facts(i);
-        self.hosts[i].paused = Some(facts.clone());
-        self.resolve(i, &Outcome::Done(facts));
-        self.kill_instance(i);
-    }
-
     /// Every order that goes on at a server has come to its end.
     pub(super) fn resolve(&mut self, i: usize, outcome: &Outcome) {
         let (ended, open) = self.awaited.iter().partition(|it| it.instance == i);
@@ -470,11 +388,14 @@ impl World {
         }
     }
 
-    /// A server that does not run starts again, unless its agent knows better: somebody else is primary, or the data
-    /// folder is being worked on. Returns whether it is to be tried once more.
+    /// A server that does not run starts again, unless its agent knows better: somebody else is primary, it was stopped for a
+    /// switchover, or the data folder is being worked on. Returns whether it is to be tried once more.
     pub(super) fn restart_server(&mut self, i: usize) -> bool {
         if self.instances[i].process != Process::Dead || self.hosts[i].job.is_some() {
             return false;
+        }
+        if self.is_paused(i) {
+            return true;
         }
         let answer = self.agent_of(i).and_then(|n| {
             let view = self.nodes[n].view.as_ref()?;
@@ -484,7 +405,6 @@ impl World {
         if deposed && self.instances[i].saved.duty == Duty::Primary {
             return true;
         }
-        self.hosts[i].paused = None;
         self.start_server(i);
         false
     }

@@ -162,6 +162,8 @@ pub enum PostgresEvent {
         starts: u32,
         looks: u32,
     },
+    /// On the server's host: the time of a pause is over, or a moment after that.
+    PauseOver { instance: usize, starts: u32 },
     /// On the server's host: a rewind or a copy is over.
     Job { instance: usize, number: u64 },
     /// At the server: a write quorum that was kept back comes into force.
@@ -324,7 +326,7 @@ impl PostgresEvent {
             Self::Promoted { instance, .. }
             | Self::Stopping { instance, .. }
             | Self::QuorumAfter { instance } => Some(Place::Instance(*instance)),
-            Self::AnswerDue { .. } | Self::Job { .. } | Self::Hand => None,
+            Self::AnswerDue { .. } | Self::PauseOver { .. } | Self::Job { .. } | Self::Hand => None,
         }
     }
 
@@ -341,6 +343,7 @@ impl PostgresEvent {
             Self::Job { instance, number } => [56, *instance as u64, *number],
             Self::Hand => [57, 0, 0],
             Self::QuorumAfter { instance } => [58, *instance as u64, 0],
+            Self::PauseOver { instance, starts } => [59, *instance as u64, u64::from(*starts)],
         }
     }
 }

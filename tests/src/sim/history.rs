@@ -54,6 +54,8 @@ pub struct Totals {
     pub switchovers: u64,
     /// Switchovers called off.
     pub called_off: u64,
+    /// Pauses that an agent ended by itself.
+    pub outlasted: u64,
 }
 
 impl Totals {
@@ -73,5 +75,6 @@ impl Totals {
         self.rewinds += other.rewinds;
         self.switchovers += other.switchovers;
         self.called_off += other.called_off;
+        self.outlasted += other.outlasted;
     }
 }

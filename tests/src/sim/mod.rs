@@ -18,6 +18,7 @@ pub mod nemesis;
 pub mod network;
 pub mod node;
 pub mod orders;
+pub mod pause;
 pub mod postgres;
 pub mod replication;
 pub mod run;

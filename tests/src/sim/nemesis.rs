@@ -159,7 +159,7 @@ impl World {
     }
 
     /// An operator asks whoever leads, at times for somebody who cannot be had.
-    fn ask_for_switchover(&mut self) {
+    pub(super) fn ask_for_switchover(&mut self) {
         let leads = |node: &super::node::Node| node.is_leader() && node.is_running();
         let Some(n) = self.nodes.iter().position(leads) else {
             return;

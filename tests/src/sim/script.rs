@@ -231,7 +231,7 @@ impl World {
         }
     }
 
-    fn stage(&self) -> Option<&Stage> {
+    pub(super) fn stage(&self) -> Option<&Stage> {
         self.service().map(|service| &service.stage)
     }
 

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use sentinel_core::ledger::Stage;
+
 use super::instance::Duty;
 use super::network::Place;
 use super::postgres::{RECORD_BYTES_MAX, Replay, record};
@@ -113,6 +115,47 @@ pub fn standby_beyond_the_fork(world: &mut World) {
     world.pass(Duration::from_secs(5));
     world.revive(0);
 }
+
+/// Every voter is lost in the pause of a switchover, each seed at another moment of it; the agent of the paused primary with
+/// them, or alone with a minority. What the primary takes by itself must not be lost when the others are back, with
+/// whatever they had decided.
+pub fn voters_lost_in_a_pause(world: &mut World) {
+    let primary = world.primary_index();
+    for look in 0..4_000 {
+        if look % 100 == 0 && matches!(world.stage(), Some(Stage::Steady)) {
+            world.ask_for_switchover();
+        }
+        world.pass(Duration::from_millis(5));
+        if world.is_paused(primary) {
+            break;
+        }
+    }
+    let seed = world.settings.seed;
+    world.pass(Duration::from_micros(seed * 3_700 % 90_000));
+    world.totals.faults += 1;
+    for n in 0..world.nodes.len() {
+        let spared = seed.is_multiple_of(3) && n == primary;
+        if world.nodes[n].is_alive() && !spared {
+            world.crash_node(n);
+        }
+    }
+    world.pass(Duration::from_millis(300));
+    if !world.nodes[primary].is_alive() {
+        world.start_node(primary);
+    }
+    let (outlasted, acknowledged) = (world.totals.outlasted, world.acknowledged.len());
+    let until = world.now() + ALONE;
+    let waits = |world: &World| world.acknowledged.len() == acknowledged;
+    let back = world.run_while(until, waits);
+    if world.totals.outlasted > outlasted && !back {
+        let text = "a primary that came back by itself acknowledges nothing".to_owned();
+        world.complain("8 progress", text);
+    }
+    world.pass(Duration::from_millis(seed * 97 % 3_000));
+}
+
+/// How long the voters are gone: a pause and a silence of its length, a start, and clients that find the primary again.
+const ALONE: Duration = Duration::from_secs(20);
 
 impl World {
     /// A dead server is started again, as whoever supervises it does; once more until it runs.
