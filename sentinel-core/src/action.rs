@@ -36,6 +36,12 @@ pub enum ActionKind {
     /// Stop receiving from anybody, keep the position and the lineage. On a primary: stop being one.
     /// Executed also when the instance is found frozen (rule S5).
     Freeze,
+    /// The freeze of a server that cannot be frozen as a primary, carried out by its host: stop being one, and receive from
+    /// nobody. Refused unless it is in this incarnation.
+    StandDown {
+        /// The incarnation that is trusted.
+        life: Incarnation,
+    },
     /// Receive from this primary again after an aborted failover.
     Unfreeze {
         /// The primary that stays.
@@ -94,6 +100,7 @@ impl ActionKind {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Freeze => "freeze",
+            Self::StandDown { .. } => "stand_down",
             Self::Unfreeze { .. } => "unfreeze",
             Self::Configure { .. } => "configure",
             Self::Promote { .. } => "promote",
@@ -113,6 +120,7 @@ impl ActionKind {
             Self::Repoint { .. }
             | Self::Demote { .. }
             | Self::Rebuild { .. }
+            | Self::StandDown { .. }
             | Self::Pause { .. }
             | Self::Resume => Hand::Agent,
             Self::Freeze

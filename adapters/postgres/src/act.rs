@@ -62,7 +62,9 @@ async fn in_session(
     acting.begin();
     session.close_others().await?;
     let reading = match &action.kind {
-        ActionKind::Freeze => freeze(line, &mut session, &found, action.token).await,
+        ActionKind::Freeze | ActionKind::StandDown { .. } => {
+            freeze(line, &mut session, &found, action.token).await
+        }
         ActionKind::Unfreeze { primary }
         | ActionKind::Repoint { primary }
         | ActionKind::Demote { primary } => {

@@ -105,6 +105,7 @@ impl Adapter for PostgresAdapter {
             | ActionKind::Unfreeze { primary }
             | ActionKind::Demote { primary } => self.line(&action.service, primary).ok(),
             ActionKind::Freeze
+            | ActionKind::StandDown { .. }
             | ActionKind::Configure { .. }
             | ActionKind::Promote { .. }
             | ActionKind::Rebuild { .. }

@@ -52,7 +52,7 @@ async fn in_session(
     }
     acting.begin();
     let facts = match &action.kind {
-        ActionKind::Freeze => freeze(&mut session).await,
+        ActionKind::Freeze | ActionKind::StandDown { .. } => freeze(&mut session).await,
         ActionKind::Unfreeze { primary } | ActionKind::Repoint { primary } => {
             follow(line, &mut session, &found, primary).await
         }

@@ -82,6 +82,7 @@ impl Adapter for RedisAdapter {
                 self.line(&action.service, primary).ok()
             }
             ActionKind::Freeze
+            | ActionKind::StandDown { .. }
             | ActionKind::Unfreeze { .. }
             | ActionKind::Configure { .. }
             | ActionKind::Promote { .. }

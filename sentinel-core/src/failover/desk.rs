@@ -332,7 +332,7 @@ impl Desk {
 
     fn on_done(&mut self, now: Instant, instance: &InstanceId, order: &UnderWay, facts: &Facts) {
         match &order.kind {
-            ActionKind::Freeze if is_frozen(facts) => {
+            ActionKind::Freeze | ActionKind::StandDown { .. } if is_frozen(facts) => {
                 let reading = Reading {
                     facts: facts.clone(),
                     asked_at: order.given_at,
@@ -365,6 +365,7 @@ impl Desk {
                 }
             }
             ActionKind::Freeze
+            | ActionKind::StandDown { .. }
             | ActionKind::Unfreeze { .. }
             | ActionKind::Configure { .. }
             | ActionKind::Promote { .. }

@@ -38,6 +38,7 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
     };
     if let Err(missing) = sealed {
         plan.reasons.extend(missing);
+        stand_down(sight, &mut plan);
         give_up_if_alive(sight, &mut plan);
         return plan;
     }
@@ -51,6 +52,7 @@ pub(crate) fn plan(sight: &Sight<'_>) -> Plan {
     match ranking::choose(sight.state, &counted, &facts, sight.bugs) {
         Err(vetoes) => {
             plan.reasons.extend(vetoes);
+            stand_down(sight, &mut plan);
             give_up_if_alive(sight, &mut plan);
         }
         Ok(target) => {
@@ -89,6 +91,41 @@ fn freeze_the_rest(sight: &Sight<'_>, plan: &mut Plan) {
         if !sight.desk.frozen.contains_key(&instance) {
             plan.order(sight, &instance, ActionKind::Freeze);
         }
+    }
+}
+
+/// The old primary may be the only one left that holds everything, once somebody was told and is lost (rule S13). Some
+/// engines freeze no primary; its host can, by stopping it. That takes nothing from anybody: the write quorum that it had
+/// was sealed before anybody was told, so it acknowledges no write. Only where nobody else can be promoted: one that is not
+/// needed is not stopped.
+fn stand_down(sight: &Sight<'_>, plan: &mut Plan) {
+    let Some(old) = &sight.state.primary else {
+        return;
+    };
+    let Member {
+        instance,
+        incarnation,
+    } = old;
+    let stubborn = sight.desk.unfrozen.contains(instance) || sight.is_stopped(instance);
+    let same_life = sight
+        .facts(instance)
+        .is_none_or(|facts| facts.incarnation == *incarnation);
+    let wanted = !sight.state.told.is_empty() && !sight.desk.frozen.contains_key(instance);
+    if wanted && stubborn && same_life && sight.agents.contains_key(instance) {
+        let due = sight.desk.stage_since + sight.state.settings.freeze_wait;
+        if sight.now < due {
+            plan.wake_at(due);
+            return;
+        }
+        let text = format!(
+            "{instance} was primary, and counts once its agent has made it a replica of nobody"
+        );
+        plan.because("stand_down", text);
+        let kind = ActionKind::StandDown {
+            life: incarnation.clone(),
+        };
+        plan.orders.retain(|order| order.instance != *instance);
+        plan.order(sight, instance, kind);
     }
 }
 

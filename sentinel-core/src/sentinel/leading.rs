@@ -351,6 +351,7 @@ impl Sentinel {
             }
             ActionKind::Rebuild { .. }
             | ActionKind::Freeze
+            | ActionKind::StandDown { .. }
             | ActionKind::Unfreeze { .. }
             | ActionKind::Configure { .. }
             | ActionKind::Promote { .. }
@@ -414,6 +415,7 @@ impl Sentinel {
                     },
                 ),
                 ActionKind::Freeze
+                | ActionKind::StandDown { .. }
                 | ActionKind::Unfreeze { .. }
                 | ActionKind::Configure { .. }
                 | ActionKind::Promote { .. }

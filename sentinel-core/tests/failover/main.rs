@@ -3,6 +3,7 @@
 
 mod agents;
 mod holes;
+mod standing_down;
 mod stranded;
 mod switchover;
 mod world;

@@ -558,7 +558,9 @@ impl World {
             ActionKind::Freeze if server.primary && server.stubborn => {
                 return Outcome::Refused("a primary cannot be frozen".into());
             }
-            ActionKind::Freeze => (server.primary, server.upstream) = (false, None),
+            ActionKind::Freeze | ActionKind::StandDown { .. } => {
+                (server.primary, server.upstream) = (false, None);
+            }
             ActionKind::Rebuild { primary, life } => {
                 server.become_copy(incarnation(&real, server) == *life);
                 server.upstream = Some(primary.clone());

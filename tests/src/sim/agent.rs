@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use sentinel_core::action::{Action, ActionKind, Outcome};
-use sentinel_core::id::{ActionId, Token};
+use sentinel_core::id::{ActionId, Incarnation, Token};
 use sentinel_core::ledger::Stage;
 use sentinel_core::peer::AgentState;
 use sentinel_core::planted::Bug;
@@ -175,6 +175,11 @@ impl World {
             (ActionKind::Rebuild { primary, .. }, _) => {
                 Some(self.rejoin(i, via, action, primary, true))
             }
+            (ActionKind::StandDown { life }, Process::Running | Process::Dead)
+                if !self.is_standby(i) =>
+            {
+                Some(self.stand_down(i, action, life))
+            }
             (ActionKind::Demote { primary }, Process::Hung | Process::Dead) => {
                 Some(self.rejoin(i, via, action, primary, false))
             }
@@ -194,6 +199,25 @@ impl World {
             (_, Process::Hung) => Some(Outcome::Unknown("the server does not answer".to_owned())),
             (_, Process::Dead) => Some(Outcome::Refused("the server does not run".to_owned())),
         }
+    }
+
+    /// A primary becomes a standby of nobody, with what it has.
+    fn stand_down(&mut self, i: usize, action: &Action, life: &Incarnation) -> Outcome {
+        if self.hosts[i].job.is_some() || self.instances[i].incarnation() != *life {
+            return Outcome::Refused("what it holds is not what is trusted".to_owned());
+        }
+        let was = self.was(i);
+        self.hosts[i].paused = None;
+        self.trace_order(i, action, "stands down by");
+        self.tell(&Happening::Executed {
+            instance: i,
+            action,
+            was: &was,
+        });
+        self.kill_instance(i);
+        self.instances[i].saved.duty = Duty::Frozen;
+        self.start_server(i);
+        goes_on("starting as a standby of nobody")
     }
 
     /// A server becomes a standby of this primary: started as one if its history allows, else rewound or copied.

@@ -22,7 +22,7 @@ impl World {
     pub(super) fn carry_out_order(&mut self, i: usize, action: &Action) -> Outcome {
         let was = self.was(i);
         let result = match &action.kind {
-            ActionKind::Freeze => self.turn(i, Duty::Frozen),
+            ActionKind::Freeze | ActionKind::StandDown { .. } => self.turn(i, Duty::Frozen),
             ActionKind::Unfreeze { primary }
             | ActionKind::Demote { primary }
             | ActionKind::Rebuild { primary, .. }

@@ -50,7 +50,7 @@ impl World {
     pub(super) fn carry_out_sql(&mut self, i: usize, via: Via, action: &Action) -> Option<Outcome> {
         let was = self.was(i);
         let result = match &action.kind {
-            ActionKind::Freeze => self.freeze_standby(i),
+            ActionKind::Freeze | ActionKind::StandDown { .. } => self.freeze_standby(i),
             ActionKind::Unfreeze { primary } | ActionKind::Repoint { primary } => {
                 self.repoint_standby(i, via, primary)
             }

@@ -16,6 +16,7 @@ mod quick_succession;
 mod quorum_lost;
 mod shortage;
 mod standbys;
+mod standing_down;
 mod stopped;
 mod stranded;
 mod strangers;

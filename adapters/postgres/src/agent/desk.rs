@@ -21,12 +21,15 @@ pub(super) enum Aim {
         primary: InstanceId,
         life: Incarnation,
     },
+    /// The instance, in this incarnation, is a standby of nobody.
+    StandDown { life: Incarnation },
 }
 
 impl Aim {
-    pub(super) fn primary(&self) -> &InstanceId {
+    pub(super) fn primary(&self) -> Option<&InstanceId> {
         match self {
-            Self::Follow { primary } | Self::Rebuild { primary, .. } => primary,
+            Self::Follow { primary } | Self::Rebuild { primary, .. } => Some(primary),
+            Self::StandDown { .. } => None,
         }
     }
 
@@ -37,7 +40,7 @@ impl Aim {
     /// The incarnation whose data are to be given up.
     pub(super) fn life(&self) -> Option<&Incarnation> {
         match self {
-            Self::Follow { .. } => None,
+            Self::Follow { .. } | Self::StandDown { .. } => None,
             Self::Rebuild { life, .. } => Some(life),
         }
     }

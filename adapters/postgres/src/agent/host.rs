@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sentinel_core::action::{Action, ActionKind, Outcome};
-use sentinel_core::id::{InstanceId, ProbeId};
+use sentinel_core::id::{Incarnation, InstanceId, ProbeId};
 use sentinel_core::observation::{Facts, Link, Observation, ProbeRequest, Role, Upstream};
 use sentinel_core::runtime::{Adapter, Clock};
 use sentinel_core::time::Instant as CoreInstant;
@@ -221,6 +221,7 @@ impl Shared {
             ActionKind::Rebuild { primary, life } => {
                 self.work(&action, Aim::Rebuild { primary, life }).await
             }
+            ActionKind::StandDown { life } => self.stand_down(action, life).await,
             ActionKind::Pause { limit } => pause::pause(&self, &action, limit).await,
             ActionKind::Resume => pause::resume(&self, &action).await,
             ActionKind::Freeze
@@ -261,6 +262,15 @@ impl Shared {
             }
             Err(reason) => Outcome::Refused(reason),
         }
+    }
+
+    /// A standby is frozen like any other; a primary is made one first.
+    async fn stand_down(self: &Arc<Self>, mut action: Action, life: Incarnation) -> Outcome {
+        if self.desk.is_busy() || !self.settings.is_standby() {
+            return self.work(&action, Aim::StandDown { life }).await;
+        }
+        action.kind = ActionKind::Freeze;
+        self.sql.act(action).await
     }
 
     /// Begins a job, or looks how far it is, and waits for it as long as the order allows.
@@ -306,7 +316,8 @@ impl Shared {
         let facts = tokio::time::timeout(patience, self.facts()).await.ok()??;
         let follows = match &facts.role {
             Role::Replica { upstream, link } => {
-                *upstream == Upstream::Instance(aim.primary().clone()) && *link == Link::Streaming
+                let wanted = aim.primary().cloned().map(Upstream::Instance);
+                wanted.as_ref() == Some(upstream) && *link == Link::Streaming
             }
             Role::Primary => false,
         };

@@ -75,13 +75,13 @@ pub(super) enum JournalError {
 
 impl Journal {
     /// A job that begins.
-    pub(super) fn begin(aim: &Aim, epoch: u64) -> Self {
+    pub(super) fn begin(primary: &InstanceId, aim: &Aim, epoch: u64) -> Self {
         Self {
             version: VERSION,
             step: Step::Begun,
             rebuild: aim.is_rebuild(),
             life: aim.life().cloned(),
-            primary: aim.primary().clone(),
+            primary: primary.clone(),
             epoch,
             rewinds: 0,
             diverged: None,
@@ -122,7 +122,7 @@ impl Journal {
     /// Whether this order, given again, has been carried out. One to follow is judged by whom the server follows. One to
     /// rebuild a later life is another order, also in the same epoch.
     pub(super) fn fulfils(&self, aim: &Aim, epoch: u64) -> bool {
-        let same = self.primary == *aim.primary() && self.epoch == epoch;
+        let same = aim.primary() == Some(&self.primary) && self.epoch == epoch;
         let gone = aim
             .life()
             .is_none_or(|life| self.life.as_ref() == Some(life));
@@ -154,7 +154,7 @@ mod tests {
         let follow = Aim::Follow {
             primary: primary.clone(),
         };
-        let mut journal = Journal::begin(&follow, 3);
+        let mut journal = Journal::begin(&primary, &follow, 3);
         journal.rewinds = 1;
         journal.advance(folder.path(), Step::Rewinding).unwrap();
         let found = Journal::open(folder.path()).unwrap().unwrap();
@@ -169,7 +169,7 @@ mod tests {
             life: life.into(),
         };
         assert!(!found.fulfils(&rebuild("first"), 3));
-        let mut rebuilt = Journal::begin(&rebuild("first"), 3);
+        let mut rebuilt = Journal::begin(&primary, &rebuild("first"), 3);
         rebuilt.advance(folder.path(), Step::Finished).unwrap();
         assert!(rebuilt.fulfils(&rebuild("first"), 3));
         assert!(!rebuilt.fulfils(&rebuild("second"), 3));

@@ -34,6 +34,7 @@ mod server;
 mod settings;
 mod slots;
 mod space;
+mod stand_down;
 mod standing;
 mod supervision;
 mod upstream;

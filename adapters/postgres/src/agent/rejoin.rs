@@ -4,9 +4,9 @@
 //! Goes from step to step of the journal; each may have been broken off and is then done again. Asks nobody whether it
 //! should: an order, or the committed table, has said so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use sentinel_core::id::{Epoch, Token};
+use sentinel_core::id::{Epoch, Incarnation, InstanceId, Token};
 
 use super::boundary;
 use super::configuration;
@@ -38,6 +38,16 @@ pub(super) enum RejoinError {
          move the data folder away if this instance is to become a copy of the primary"
     )]
     Foreign { own: String, theirs: String },
+    /// The order to stand down is meant for other data. Nothing was touched.
+    #[error(
+        "the data folder is in another life than the one that is trusted: it was rewound or copied since, and does not count"
+    )]
+    OtherLife,
+    /// A rewind or a copy has the data folder in its hands. Nothing was touched.
+    #[error(
+        "a rewind or a copy of the data folder is unfinished, so that what it holds does not count"
+    )]
+    Unfinished,
     /// Somebody acted on the server over SQL after the job was begun: a freeze, for all that is known here.
     #[error(
         "the server was given another order after this one was begun, and may be frozen: nothing was touched; the order \
@@ -98,15 +108,19 @@ impl Rejoin<'_> {
 
     /// Takes another primary, or a copy where a rewind was ordered. Half rewound from one primary, a folder holds pages
     /// that a rewind from another one would not replace.
-    pub(super) fn redirect(&mut self, aim: &Aim, epoch: u64) -> Result<(), RejoinError> {
-        let other =
-            self.journal.primary != *aim.primary() || (aim.is_rebuild() && !self.journal.rebuild);
+    pub(super) fn redirect(
+        &mut self,
+        primary: &InstanceId,
+        aim: &Aim,
+        epoch: u64,
+    ) -> Result<(), RejoinError> {
+        let other = self.journal.primary != *primary || (aim.is_rebuild() && !self.journal.rebuild);
         self.journal.epoch = epoch;
         if !other {
             return Ok(());
         }
-        tracing::info!(instance = %self.settings.instance, from = %self.journal.primary, to = %aim.primary(), "an unfinished job takes another primary");
-        self.journal.primary = aim.primary().clone();
+        tracing::info!(instance = %self.settings.instance, from = %self.journal.primary, to = %primary, "an unfinished job takes another primary");
+        self.journal.primary = primary.clone();
         self.journal.rebuild = aim.is_rebuild();
         self.journal.life = aim.life().cloned();
         match self.journal.step.clone() {
@@ -179,9 +193,7 @@ impl Rejoin<'_> {
 
     /// The order to rebuild was meant for data that are gone: what is here was made since, and only has to follow.
     fn spare_a_later_life(&mut self, control: &Control) {
-        let birth = configuration::birth(&self.settings.data_dir);
-        let system = SystemId(control.system_identifier.clone());
-        let own = birth.map(|birth| system.incarnation(birth));
+        let own = own_life(&self.settings.data_dir, control);
         let meant = self.journal.life.as_ref();
         self.journal.rebuild &= meant.is_none() || own.is_none() || meant == own.as_ref();
     }
@@ -326,7 +338,7 @@ impl Rejoin<'_> {
     }
 
     /// A copy has its primary's settings. A folder that had its own gets them back; a new one gets its port.
-    async fn fit_copy(&self, folder: &std::path::Path) -> Result<(), RejoinError> {
+    async fn fit_copy(&self, folder: &Path) -> Result<(), RejoinError> {
         let account = self.programs.account;
         let told = self.told().await?;
         let mut set: Vec<_> = told
@@ -347,7 +359,7 @@ impl Rejoin<'_> {
         configuration::become_standby(folder, set, account).map_err(io(SETTINGS))
     }
 
-    async fn swap(&mut self, folder: &std::path::Path, old: PathBuf) -> Result<(), RejoinError> {
+    async fn swap(&mut self, folder: &Path, old: PathBuf) -> Result<(), RejoinError> {
         server::stop(self.settings, StopMode::Immediate).await?;
         rebuild::swap(&self.settings.data_dir, folder, &old)?;
         self.journal.old = Some(old);
@@ -369,6 +381,12 @@ impl Rejoin<'_> {
     pub(super) fn aside(&self) -> PathBuf {
         self.settings.state_dir.join("settings")
     }
+}
+
+/// The incarnation of the data in a folder; `None` of an empty one.
+pub(super) fn own_life(data_dir: &Path, control: &Control) -> Option<Incarnation> {
+    let system = SystemId(control.system_identifier.clone());
+    configuration::birth(data_dir).map(|birth| system.incarnation(birth))
 }
 
 pub(super) const SETTINGS: &str = "the settings files could not be kept, put back or written";

@@ -21,6 +21,7 @@ use super::postmaster_file::Readiness;
 use super::rejoin::{Rejoin, RejoinError};
 use super::report::ServerState;
 use super::server::{self, Running};
+use super::stand_down;
 use super::standing::Standing;
 
 /// A server that ran so long has got over what it failed of before.
@@ -315,9 +316,17 @@ pub(super) async fn begin(shared: &Arc<Shared>, aim: Aim, token: Token) -> Resul
 async fn work(shared: Arc<Shared>, aim: Aim, epoch: u64) {
     tracing::info!(instance = %shared.settings.instance, ?aim, epoch, "a job begins");
     shared.board.update(|status| status.problem = None);
-    let progress = match rejoin(&shared, &aim, epoch).await {
+    let done = match (aim.primary(), &aim) {
+        (Some(primary), _) => rejoin(&shared, primary, &aim, epoch).await,
+        (None, Aim::StandDown { life }) => stand_down::run(&shared, life, epoch).await,
+        (None, Aim::Follow { .. } | Aim::Rebuild { .. }) => Ok(()),
+    };
+    let progress = match done {
         Ok(()) => Progress::Done,
-        Err(error @ RejoinError::Foreign { .. }) => Progress::Refused(error.to_string()),
+        Err(
+            error
+            @ (RejoinError::Foreign { .. } | RejoinError::OtherLife | RejoinError::Unfinished),
+        ) => Progress::Refused(error.to_string()),
         Err(error) => Progress::Failed(error.to_string()),
     };
     let instance = &shared.settings.instance;
@@ -335,16 +344,21 @@ async fn work(shared: Arc<Shared>, aim: Aim, epoch: u64) {
     shared.news.notify_one();
 }
 
-async fn rejoin(shared: &Shared, aim: &Aim, epoch: u64) -> Result<(), RejoinError> {
+async fn rejoin(
+    shared: &Shared,
+    primary: &InstanceId,
+    aim: &Aim,
+    epoch: u64,
+) -> Result<(), RejoinError> {
     let settings = &shared.settings;
     let found = Journal::open(&settings.state_dir)?.filter(Journal::is_open);
-    let fresh = || Journal::begin(aim, epoch);
+    let fresh = || Journal::begin(primary, aim, epoch);
     let mut rejoin = Rejoin {
         settings,
         programs: &shared.programs,
         board: &shared.board,
         journal: found.unwrap_or_else(fresh),
     };
-    rejoin.redirect(aim, epoch)?;
+    rejoin.redirect(primary, aim, epoch)?;
     rejoin.run().await
 }

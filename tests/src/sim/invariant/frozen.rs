@@ -38,7 +38,7 @@ impl Invariant for FrozenIsFrozen {
                 ));
             }
             match action.kind {
-                ActionKind::Freeze => {
+                ActionKind::Freeze | ActionKind::StandDown { .. } => {
                     self.frozen.insert(*instance, action.token);
                 }
                 ActionKind::Unfreeze { .. }

@@ -78,6 +78,7 @@ fn upstream_of(world: &World, action: &Action) -> Option<usize> {
         | ActionKind::Demote { primary }
         | ActionKind::Rebuild { primary, .. } => world.index_of(primary),
         ActionKind::Freeze
+        | ActionKind::StandDown { .. }
         | ActionKind::Configure { .. }
         | ActionKind::Promote { .. }
         | ActionKind::Pause { .. }
