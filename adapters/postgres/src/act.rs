@@ -133,7 +133,13 @@ async fn freeze(
         let reading = session.read().await?;
         if receives_nothing(&before) && receives_nothing(&reading) {
             return match upstream(&reading.facts) {
-                Some(Upstream::Frozen) => Ok(reading),
+                Some(Upstream::Frozen) => {
+                    // Refused by a standby that is on its way to be a primary: an order to promote of an earlier
+                    // epoch has reached it, and a freeze ends no promotion. The process that would tell so came by
+                    // just now.
+                    session.order(orders::RESUME_REPLAY).await?;
+                    Ok(reading)
+                }
                 Some(Upstream::Instance(_)) | None => {
                     Err(session
                         .stop("not frozen when read back; somebody else has changed the role"))

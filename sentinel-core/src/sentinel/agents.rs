@@ -12,6 +12,7 @@ use crate::action::{Action, Hand, Outcome};
 use crate::event::EventKind;
 use crate::id::{ActionId, InstanceId, NodeName, ServiceName};
 use crate::peer::{AgentReport, AgentState, OrderMessage, PeerMessage};
+use crate::reason::Reason;
 use crate::sentinel::{Output, Sentinel, Timer};
 use crate::time::Instant;
 
@@ -36,6 +37,8 @@ const CLAIMS_MAX: usize = 4096;
 pub(super) struct Agents {
     /// Who looks after an instance, as last heard.
     known: BTreeMap<(ServiceName, InstanceId), Claim>,
+    /// Whoever claims an instance besides, and when it last did.
+    rivals: BTreeMap<(ServiceName, InstanceId), (NodeName, Instant)>,
     /// What this node's own agent is doing.
     own: BTreeMap<(ServiceName, InstanceId), AgentState>,
     /// Who ordered what this node is carrying out for somebody else.
@@ -73,6 +76,26 @@ impl Agents {
             .take_while(|((of, _), _)| of == service)
             .map(|((_, instance), state)| (instance.clone(), state.clone()));
         known.chain(own).collect()
+    }
+
+    /// Instances that two nodes claim, as reasons for a report.
+    pub(super) fn disputes(&self, now: Instant, service: &ServiceName) -> Vec<Reason> {
+        let first = (service.clone(), InstanceId::new("", 0));
+        let claims = self.rivals.range(first..);
+        let claims = claims
+            .take_while(|((of, _), _)| of == service)
+            .filter(|(_, (_, heard))| now.since(*heard) <= AGENT_PATIENCE);
+        let reason = |instance: &InstanceId, rival: &NodeName| {
+            Reason::new(
+                "two_agents",
+                format!(
+                    "{rival} says that it is the agent of {instance}, and another node said so before: it gets no orders; take the instance out of the settings of one of them"
+                ),
+            )
+        };
+        claims
+            .map(|((_, instance), (rival, _))| reason(instance, rival))
+            .collect()
     }
 }
 
@@ -246,11 +269,41 @@ impl Sentinel {
         }
     }
 
+    /// Whether another node than this one looks after an instance, and was lately heard. Two hands at one data folder would
+    /// undo each other's work; which of them is the right one, nobody here can know, so the first stays.
+    fn is_claimed_otherwise(
+        &self,
+        now: Instant,
+        key: &(ServiceName, InstanceId),
+        from: &NodeName,
+    ) -> bool {
+        let fresh = |claim: &&Claim| now.since(claim.heard) <= AGENT_PATIENCE;
+        let known = self.agents.known.get(key).filter(fresh);
+        self.settings.agent_of.contains(key) || known.is_some_and(|claim| claim.agent != *from)
+    }
+
+    fn note_rival(&mut self, now: Instant, key: (ServiceName, InstanceId), from: &NodeName) {
+        let (service, instance) = key.clone();
+        let before = self.agents.rivals.insert(key, (from.clone(), now));
+        let known = before
+            .is_some_and(|(rival, heard)| rival == *from && now.since(heard) <= AGENT_PATIENCE);
+        if !known {
+            self.touched.insert(service.clone());
+            self.alarm(format!(
+                "service {service}: {from} says that it is the agent of {instance}, and another node said so before; it gets no orders"
+            ));
+        }
+    }
+
     /// A node tells which instances its agent looks after. A process that ended or began is looked at, at once.
     pub(super) fn on_agent(&mut self, now: Instant, from: &NodeName, report: AgentReport) {
         for (service, instances) in report.instances {
             for (instance, state) in instances {
                 let key = (service.clone(), instance.clone());
+                if self.is_claimed_otherwise(now, &key, from) {
+                    self.note_rival(now, key, from);
+                    continue;
+                }
                 let before = self.agents.known.get(&key).cloned();
                 if before.is_none() && self.agents.known.len() >= CLAIMS_MAX {
                     continue;

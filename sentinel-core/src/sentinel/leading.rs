@@ -174,7 +174,7 @@ impl Sentinel {
             look,
             sealed,
             notes,
-            reasons,
+            mut reasons,
             wake,
         } = made;
         if let Some(desk) = self.posts.get_mut(name).and_then(|post| post.desk.as_mut()) {
@@ -202,6 +202,7 @@ impl Sentinel {
         if let Some(at) = wake.filter(|at| *at > now) {
             self.timers.set_earlier(Timer::Service(name.clone()), at);
         }
+        reasons.extend(self.agents.disputes(now, name));
         self.report(name, reasons);
     }
 

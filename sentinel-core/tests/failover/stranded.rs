@@ -5,7 +5,7 @@ use std::time::Duration;
 use sentinel_core::event::EventKind;
 use sentinel_core::ledger::Stage;
 
-use crate::world::{World, instance};
+use crate::world::{World, instance, name};
 
 fn is_member(world: &World, n: u16) -> bool {
     let state = world.state();
@@ -28,7 +28,9 @@ fn a_stranded_member_leaves_the_write_quorum_and_comes_back_as_a_new_copy() {
     world.steady_on(0, 2);
     world.server(1).stranded = true;
     world.server(1).copy_takes = 20;
+    world.slow_configure = Duration::from_secs(1);
     world.until("a copy is made", |world| rebuilds(world, 1) > 0);
+    world.slow_configure = Duration::ZERO;
     assert!(!is_member(&world, 1), "it left first");
     world.until("its server is stopped", |world| rebuilds(world, 1) > 15);
     let orders = world.server(1).orders.clone();
@@ -109,4 +111,31 @@ fn the_last_copy_is_promoted_and_not_replaced() {
         state.stage == Stage::Steady && state.primary.is_some_and(|p| p.instance == instance(1))
     });
     assert_eq!(rebuilds(&world, 1), 0);
+}
+
+/// By a mistake in its settings. It has no hand there, and would refuse every order.
+#[test]
+fn a_second_node_that_claims_the_instance_gets_no_orders() {
+    let mut world = World::minded(2, 3);
+    world.steady_on(0, 2);
+    let leader = world.leader().unwrap();
+    let mut nodes = [1, 3].into_iter().filter(|node| name(*node) != leader);
+    let rival = nodes.next().unwrap();
+    world.run(Duration::from_secs(1));
+    world.claim(1, rival);
+    world.until("it is told", |world| {
+        world.claim(1, rival);
+        world.report().iter().any(|code| code == "two_agents")
+    });
+    let asked_before = world.server(1).orders.len();
+    world.server(1).stranded = true;
+    let took = world.until("its own agent has it copied", |world| {
+        world.claim(1, rival);
+        world.server(1).life == 2
+    });
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(world.server(1).orders.len() > asked_before);
+    let alarm = |kind: &EventKind| matches!(kind, EventKind::Alarm { .. });
+    let others = 3 - 1;
+    assert_eq!(told(&world, alarm), others, "one a node");
 }

@@ -14,7 +14,7 @@ use sentinel_core::observation::{
     Facts, Link, Observation, Persistable, ProbeFailure, ReplicaLink, RestartGuard, Role, Upstream,
     WriteQuorum, Writes,
 };
-use sentinel_core::peer::{AgentState, Restored};
+use sentinel_core::peer::{AgentReport, AgentState, PeerMessage, Restored};
 use sentinel_core::planted::Bugs;
 use sentinel_core::position::{Lineage, Offset, Position};
 use sentinel_core::sentinel::{Ask, AskError, Input, Output, Sentinel};
@@ -121,6 +121,7 @@ pub(crate) struct World {
     /// So many instances, from the first, have an agent on the node of the same place.
     agents: u16,
     told_runs: BTreeMap<u16, bool>,
+    claimed_at: Instant,
 }
 
 pub(crate) const SERVICE: &str = "orders";
@@ -205,6 +206,7 @@ impl World {
             numbered: false,
             agents,
             told_runs: BTreeMap::new(),
+            claimed_at: Instant::ORIGIN,
         }
     }
 
@@ -281,6 +283,28 @@ impl World {
                     .collect::<Vec<_>>()
             );
             self.step();
+        }
+    }
+
+    /// A node that is not its agent claims an instance as well, ten times a second.
+    pub(crate) fn claim(&mut self, n: u16, rival: usize) {
+        if self.now.since(self.claimed_at) < Duration::from_millis(100) {
+            return;
+        }
+        self.claimed_at = self.now;
+        let instances = BTreeMap::from([(instance(n), AgentState::default())]);
+        let report = AgentReport {
+            beat: self.now.as_nanos(),
+            instances: BTreeMap::from([(ServiceName::from(SERVICE), instances)]),
+        };
+        for node in self.nodes.keys().filter(|node| **node != name(rival)) {
+            let message = Box::new(PeerMessage::Agent(report.clone()));
+            let from = name(rival);
+            self.sequence += 1;
+            self.late.insert(
+                (self.now, self.sequence),
+                (node.clone(), Input::Received { from, message }),
+            );
         }
     }
 

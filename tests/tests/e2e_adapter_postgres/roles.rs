@@ -282,6 +282,32 @@ async fn a_deposed_primary_is_fenced() {
     node.refused(&trio.primary, demote).await;
 }
 
+/// An order to promote has reached it, and goes on: frozen, it would count as a replica and become a primary.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_on_its_way_to_be_primary_is_not_frozen() {
+    let trio = Trio::new(&PostgresVersion::any());
+    let node = Node::new();
+    node.caught_up(&trio.left, &trio.primary).await;
+    trio.left
+        .execute("ALTER SYSTEM SET recovery_end_command = 'sleep 2'");
+    let left = node.done(&trio.left, ActionKind::Freeze).await;
+    let promotion = promotion(&trio.left, &left, quorum(1, &[]));
+    let soon = Duration::from_millis(500);
+    let begun = node.act_with(&trio.left, promotion, (token(2), soon)).await;
+    assert!(matches!(begun, Outcome::UnderWay(_)), "{begun:?}");
+    let frozen = node
+        .act_with(&trio.left, ActionKind::Freeze, (token(3), soon))
+        .await;
+    let Outcome::Unknown(text) = frozen else {
+        panic!("{frozen:?}");
+    };
+    assert!(text.contains("promotion"), "{text}");
+    wait::until_async("it is primary", || async {
+        (node.facts(&trio.left).await.role == Role::Primary).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_needs_a_host_is_refused() {
     let trio = Trio::new(&PostgresVersion::any());
