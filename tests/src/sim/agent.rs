@@ -207,7 +207,7 @@ impl World {
             return Outcome::Refused("what it holds is not what is trusted".to_owned());
         }
         let was = self.was(i);
-        self.hosts[i].paused = None;
+        self.hosts[i].pause = None;
         self.trace_order(i, action, "stands down by");
         self.tell(&Happening::Executed {
             instance: i,
