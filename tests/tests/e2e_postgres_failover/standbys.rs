@@ -60,3 +60,26 @@ fn a_standby_that_was_just_restarted_loses_to_one_that_has_more() {
     writers.wait_for_more(&cluster, 100);
     cluster.end_whole_after(before, writers);
 }
+
+/// The other way round: until its replay has come to its end it says less than it has, and what it has nobody else has.
+#[test]
+fn a_standby_that_was_just_restarted_and_has_more_wins() {
+    let mut cluster = PostgresCluster::start();
+    let before = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Discovery);
+    let [lagging, restarted] = favourite(&cluster, before);
+    // So that it applies for a while after its restart what it had received before.
+    let slow = &cluster.servers[restarted];
+    slow.execute("ALTER SYSTEM SET recovery_min_apply_delay = '4s'");
+    slow.execute("SELECT pg_reload_conf()");
+    cluster.cut_off(lagging, before.primary);
+    writers.wait_for_more(&cluster, 300);
+    let pid = cluster.servers[restarted].pid();
+    cluster.servers[before.primary].crash();
+    cluster.servers[restarted].crash();
+    cluster.servers[lagging].resume();
+    assert_eq!(cluster.wait_new_primary(before), restarted);
+    assert_ne!(cluster.servers[restarted].pid(), pid);
+    writers.wait_for_more(&cluster, 100);
+    cluster.end_whole_after(before, writers);
+}

@@ -21,6 +21,23 @@ fn a_hung_primary_is_replaced_and_comes_back_as_a_standby() {
     cluster.verify_all(&pinned.stop(), after);
 }
 
+/// Its open sessions write on and are acknowledged until its standbys are frozen; nobody else gets in.
+#[test]
+fn a_primary_whose_postmaster_hangs_is_replaced_and_comes_back_as_a_standby() {
+    let cluster = PostgresCluster::start();
+    let before = cluster.wait_whole();
+    let writers = Writers::start(&cluster, Source::Discovery);
+    let pinned = Writers::start(&cluster, Source::Server(before.primary));
+    let count = pinned.count();
+    cluster.servers[before.primary].pause(Paused::Postmaster);
+    cluster.wait_new_primary(before);
+    assert!(pinned.count() > count, "its sessions did not work on");
+    writers.wait_for_more(&cluster, 100);
+    cluster.servers[before.primary].resume();
+    let after = cluster.end_whole_after(before, writers);
+    cluster.verify_all(&pinned.stop(), after);
+}
+
 /// Its agent ends it the hard way: nobody sends it SIGCONT.
 #[test]
 fn a_primary_that_hangs_for_good_comes_back_as_a_standby() {
