@@ -11,6 +11,7 @@ mod killed;
 mod minded;
 mod minding;
 mod node;
+mod overtaken;
 mod pausing;
 mod rebuilding;
 mod rejoining;

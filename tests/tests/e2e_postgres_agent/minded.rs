@@ -8,7 +8,7 @@ use std::time::Duration;
 use sentinel_core::action::{Action, ActionKind, Outcome};
 use sentinel_core::id::{ActionId, Epoch, Incarnation, InstanceId, ServiceName, Term, Token};
 use sentinel_core::observation::Facts;
-use sentinel_core::runtime::{AdapterContext, Clock};
+use sentinel_core::runtime::{Adapter, AdapterContext, Clock};
 use sentinel_postgres::agent::{
     AgentError, AgentSettings, AgentStatus, Failover, How, Limits, PostgresHost, Silence, Standing,
 };
@@ -140,7 +140,18 @@ impl Minded {
 
     pub(crate) fn order_within(&self, kind: ActionKind, epoch: u64, patience: Duration) -> Outcome {
         let (runtime, host) = self.life.as_ref().expect("the agent lives");
-        let action = Action {
+        runtime.block_on(host.carry_out(self.action(kind, epoch, patience)))
+    }
+
+    /// One order that does not go by the agent, which learns nothing of it.
+    pub(crate) fn order_over_sql(&self, kind: ActionKind, epoch: u64) -> Outcome {
+        let (runtime, _) = self.life.as_ref().expect("the agent lives");
+        let action = self.action(kind, epoch, Duration::from_secs(2));
+        runtime.block_on(async { adapter(&self.settings).act(action).await })
+    }
+
+    fn action(&self, kind: ActionKind, epoch: u64, patience: Duration) -> Action {
+        Action {
             id: ActionId {
                 term: Term(1),
                 sequence: 1,
@@ -150,8 +161,7 @@ impl Minded {
             token: token(epoch),
             deadline: Clock::new().now() + patience,
             kind,
-        };
-        runtime.block_on(host.carry_out(action))
+        }
     }
 
     /// Repeats an order until it is done, as the leader does.

@@ -23,7 +23,7 @@ const FILES: [&str; 4] = [
     "pg_ident.conf",
 ];
 /// The file that `ALTER SYSTEM` writes.
-const OWN: &str = "postgresql.auto.conf";
+pub(super) const OWN: &str = "postgresql.auto.conf";
 /// The setting of the write quorum.
 const QUORUM: &str = "synchronous_standby_names";
 

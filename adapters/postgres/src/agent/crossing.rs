@@ -27,10 +27,9 @@ const REACHED: &str = "SELECT pg_last_wal_receive_lsn()::text, pg_last_wal_repla
 /// Judges our standby against this primary. An error says why nothing can be said, and that nothing was done.
 pub(super) async fn judge(shared: &Arc<Shared>, primary: &InstanceId) -> Result<Crossing, String> {
     let settings = &shared.settings;
-    let theirs = upstream::ask(settings, primary)
+    let theirs = upstream::ask_history(settings, primary)
         .await
-        .map_err(|error| error.to_string())?
-        .theirs;
+        .map_err(|error| error.to_string())?;
     let control = control::read(&shared.programs, &settings.data_dir)
         .await
         .map_err(|error| error.to_string())?;

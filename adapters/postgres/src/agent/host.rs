@@ -23,6 +23,7 @@ use super::crossing::{self, Crossing};
 use super::desk::{Aim, Desk, Progress};
 use super::diverged;
 use super::journal::{Journal, JournalError};
+use super::mandate::{Mandate, TOO_LATE};
 use super::pause;
 use super::pause_file::PauseFile;
 use super::pausing::Pausing;
@@ -208,20 +209,23 @@ impl Shared {
         if self.clock.until(action.deadline).is_zero() {
             return Outcome::Refused("the order came after its deadline".to_owned());
         }
-        if let Err(error) = self.accepted.lock().await.accept(action.token) {
-            return Outcome::Refused(error.to_string());
-        }
+        let mandate = match self.accept(&action).await {
+            Ok(mandate) => mandate,
+            Err(text) => return Outcome::Refused(text),
+        };
         // Whatever else is ordered, by whoever is in authority, the switchover is not what it was.
         if !matches!(action.kind, ActionKind::Pause { .. }) && self.pausing.give_up() {
             self.board.idle();
         }
         match action.kind.clone() {
-            ActionKind::Repoint { primary } => self.repoint(action, primary).await,
-            ActionKind::Demote { primary } => self.repoint(action, primary).await,
-            ActionKind::Rebuild { primary, life } => {
-                self.work(&action, Aim::Rebuild { primary, life }).await
+            ActionKind::Repoint { primary } | ActionKind::Demote { primary } => {
+                self.repoint(action, primary, mandate).await
             }
-            ActionKind::StandDown { life } => self.stand_down(action, life).await,
+            ActionKind::Rebuild { primary, life } => {
+                let aim = Aim::Rebuild { primary, life };
+                self.work(&action, aim, mandate).await
+            }
+            ActionKind::StandDown { life } => self.stand_down(action, life, mandate).await,
             ActionKind::Pause { limit } => pause::pause(&self, &action, limit).await,
             ActionKind::Resume => pause::resume(&self, &action).await,
             ActionKind::Freeze
@@ -233,9 +237,31 @@ impl Shared {
         }
     }
 
+    /// Takes an order that is in time and of enough authority: its token is on disk when this returns.
+    async fn accept(&self, action: &Action) -> Result<Mandate, String> {
+        let waited = tokio::time::timeout(self.clock.until(action.deadline), self.accepted.lock());
+        let Ok(mut accepted) = waited.await else {
+            return Err(TOO_LATE.to_owned());
+        };
+        if let Err(error) = accepted.accept(action.token) {
+            return Err(error.to_string());
+        }
+        Ok(Mandate::of(action, &self.settings.data_dir))
+    }
+
+    /// Whether what a mandate allows may still be begun; the caller holds what was accepted.
+    pub(super) fn allows(&self, mandate: &Mandate, accepted: &Accepted) -> Result<(), String> {
+        mandate.holds(accepted.highest(), &self.clock, &self.settings.data_dir)
+    }
+
     /// A standby that runs and may cross the fork as it is needs no host. Everything else is a job: one that was told to
     /// follow, and does not stream yet, is not stopped for the same order again.
-    async fn repoint(self: &Arc<Self>, mut action: Action, primary: InstanceId) -> Outcome {
+    async fn repoint(
+        self: &Arc<Self>,
+        mut action: Action,
+        primary: InstanceId,
+        mandate: Mandate,
+    ) -> Outcome {
         if let Some(facts) = self
             .fulfilled(
                 &action,
@@ -249,36 +275,54 @@ impl Shared {
         }
         let open = matches!(Journal::open(&self.settings.state_dir), Ok(Some(journal)) if journal.is_open());
         if self.desk.is_busy() || open || !self.settings.is_standby() {
-            return self.work(&action, Aim::Follow { primary }).await;
+            return self.work(&action, Aim::Follow { primary }, mandate).await;
         }
-        match crossing::judge(self, &primary).await {
+        // A primary that hangs must not make an order outlive its deadline.
+        let judged = tokio::time::timeout(
+            self.clock.until(action.deadline),
+            crossing::judge(self, &primary),
+        );
+        let Ok(judged) = judged.await else {
+            return Outcome::Refused(format!(
+                "it could not be seen in time how the standby gets to {primary}, and {TOO_LATE}"
+            ));
+        };
+        match judged {
             Ok(Crossing::AsItIs) => {
+                if let Err(text) = self.allows(&mandate, &*self.accepted.lock().await) {
+                    return Outcome::Refused(text);
+                }
                 action.kind = ActionKind::Repoint { primary };
                 self.sql.act(action).await
             }
             Ok(Crossing::ByHost(reason)) => {
                 tracing::info!(instance = %self.settings.instance, reason, "a standby is brought over by its agent");
-                self.work(&action, Aim::Follow { primary }).await
+                self.work(&action, Aim::Follow { primary }, mandate).await
             }
             Err(reason) => Outcome::Refused(reason),
         }
     }
 
     /// A standby is frozen like any other; a primary is made one first.
-    async fn stand_down(self: &Arc<Self>, mut action: Action, life: Incarnation) -> Outcome {
+    async fn stand_down(
+        self: &Arc<Self>,
+        mut action: Action,
+        life: Incarnation,
+        mandate: Mandate,
+    ) -> Outcome {
         if self.desk.is_busy() || !self.settings.is_standby() {
-            return self.work(&action, Aim::StandDown { life }).await;
+            return self.work(&action, Aim::StandDown { life }, mandate).await;
         }
         action.kind = ActionKind::Freeze;
         self.sql.act(action).await
     }
 
     /// Begins a job, or looks how far it is, and waits for it as long as the order allows.
-    async fn work(self: &Arc<Self>, action: &Action, aim: Aim) -> Outcome {
+    async fn work(self: &Arc<Self>, action: &Action, aim: Aim, mandate: Mandate) -> Outcome {
         if let Some(facts) = self.fulfilled(action, &aim).await {
             return Outcome::Done(Box::new(facts));
         }
-        if let Err(text) = supervision::begin(self, aim, action.token).await {
+        if let Err(text) = supervision::begin(self, aim, mandate).await {
             return Outcome::Refused(text);
         }
         let mut changes = self.desk.changes();

@@ -13,6 +13,7 @@ mod fence;
 mod followers;
 mod host;
 mod journal;
+mod mandate;
 mod own_history;
 mod own_slot;
 mod pause;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sentinel_core::id::{Epoch, InstanceId, Token};
+use sentinel_core::id::{Epoch, InstanceId};
 use tokio::time::Instant;
 
 use super::configuration;
@@ -14,6 +14,7 @@ use super::desk::{Aim, Progress, Verdict};
 use super::followers;
 use super::host::Shared;
 use super::journal::Journal;
+use super::mandate::Mandate;
 use super::pausing::Phase;
 use super::policy::{self, Decision, Folder, Pause, Situation};
 use super::postmaster::{self, Found};
@@ -98,8 +99,8 @@ async fn watch(shared: &Arc<Shared>, running: &Running, down: &mut Down) {
         primary = deposed(shared) => {
             let instance = &shared.settings.instance;
             tracing::warn!(%instance, %primary, "it runs as a primary while another one is, and was not told: it may hang");
-            let highest = shared.accepted.lock().await.highest();
-            if let Err(problem) = begin(shared, Aim::Follow { primary }, highest).await {
+            let mandate = own_mandate(shared).await;
+            if let Err(problem) = begin(shared, Aim::Follow { primary }, mandate).await {
                 shared.board.update(|status| status.problem = Some(problem));
             }
         }
@@ -158,7 +159,8 @@ async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
     }
     let since = *down.since.get_or_insert_with(Instant::now);
     let standing = shared.standing.borrow().clone();
-    let highest = shared.accepted.lock().await.highest();
+    // Taken before the look: what comes after it is another matter.
+    let mandate = own_mandate(shared).await;
     let folder = match folder(shared) {
         Ok(folder) => folder,
         Err(problem) => {
@@ -201,7 +203,7 @@ async fn about_down(shared: &Arc<Shared>, down: &mut Down) -> Duration {
         }
         Decision::Follow(primary) => {
             let aim = Aim::Follow { primary };
-            if let Err(problem) = begin(shared, aim, highest).await {
+            if let Err(problem) = begin(shared, aim, mandate).await {
                 shared.board.update(|status| status.problem = Some(problem));
             }
             shared.board.state(ServerState::Down);
@@ -285,14 +287,18 @@ async fn start(shared: &Arc<Shared>, down: &mut Down, standing: &Standing) {
     }
 }
 
-/// Begins a job, unless it is at work, or failed a moment ago. The token is that of the order, or the highest accepted.
-pub(super) async fn begin(shared: &Arc<Shared>, aim: Aim, token: Token) -> Result<(), String> {
+/// What the policy goes by.
+async fn own_mandate(shared: &Shared) -> Mandate {
+    let highest = shared.accepted.lock().await.highest();
+    Mandate::by_policy(highest, &shared.settings.data_dir)
+}
+
+/// Begins a job, unless it is at work, or failed a moment ago, or the mandate is over.
+pub(super) async fn begin(shared: &Arc<Shared>, aim: Aim, mandate: Mandate) -> Result<(), String> {
     // Held so that no order of more authority comes between the look and the beginning.
     let accepted = shared.accepted.lock().await;
-    if token < accepted.highest() {
-        return Err(format!("an order of {} came meanwhile", accepted.highest()));
-    }
-    let epoch = token.epoch.0;
+    shared.allows(&mandate, &accepted)?;
+    let epoch = mandate.token.epoch.0;
     // A copy made by this very order is not made again because its server does not answer at this moment.
     let found = Journal::open(&shared.settings.state_dir).map_err(|error| error.to_string())?;
     if aim.is_rebuild() && found.is_some_and(|journal| journal.fulfils(&aim, epoch)) {
@@ -304,6 +310,13 @@ pub(super) async fn begin(shared: &Arc<Shared>, aim: Aim, token: Token) -> Resul
     };
     shared.desk.clear().await;
     shared.end_pause().await;
+    // The job that was given up may have taken its time to let go.
+    if let Err(text) = shared.allows(&mandate, &accepted) {
+        if shared.desk.is_busy() {
+            shared.desk.end(Progress::Failed(text.clone()));
+        }
+        return Err(text);
+    }
     shared.pause_file.forget();
     let worker = Arc::clone(shared);
     let job = aim.clone();

@@ -35,8 +35,6 @@ pub(super) struct Primary {
     pub(super) theirs: Theirs,
     /// Bytes of all its databases.
     pub(super) bytes: u64,
-    /// Whether a checkpoint has ended on its own timeline.
-    pub(super) checkpointed: bool,
 }
 
 /// One round of questions takes no longer.
@@ -47,21 +45,49 @@ const POLL: Duration = Duration::from_millis(100);
 
 const QUESTION: &str = "SELECT pg_is_in_recovery(), \
     (SELECT system_identifier::text FROM pg_control_system()), \
-    (SELECT timeline_id FROM pg_control_checkpoint()), \
-    (SELECT coalesce(sum(pg_database_size(oid)), 0)::int8 FROM pg_database WHERE datallowconn)";
+    (SELECT timeline_id FROM pg_control_checkpoint())";
+/// Looks at every file, which may take longer than an order has.
+const SIZE: &str =
+    "SELECT coalesce(sum(pg_database_size(oid)), 0)::int8 FROM pg_database WHERE datallowconn";
 const TIMELINE: &str =
     "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int4";
 const HISTORY: &str = "SELECT pg_read_binary_file($1)";
 
-/// Asks the primary who it is.
+/// Asks the primary who it is, and how large.
 pub(super) async fn ask(
     settings: &AgentSettings,
     primary: &InstanceId,
 ) -> Result<Primary, UpstreamError> {
     let asked = async {
         let client = connect(settings, primary).await?;
-        question(&client, primary).await
+        let (theirs, _) = question(&client, primary).await?;
+        let row = client.query_one(SIZE, &[]).await;
+        let bytes = row.and_then(|row| row.try_get::<_, i64>(0));
+        let bytes =
+            bytes.map_err(|error| UpstreamError::Connection(primary.clone(), said(&error)))?;
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        Ok(Primary { theirs, bytes })
     };
+    within_limit(primary, asked).await
+}
+
+/// Asks the primary who it is, and by which path it came.
+pub(super) async fn ask_history(
+    settings: &AgentSettings,
+    primary: &InstanceId,
+) -> Result<Theirs, UpstreamError> {
+    let asked = async {
+        let client = connect(settings, primary).await?;
+        let (theirs, _) = question(&client, primary).await?;
+        Ok(theirs)
+    };
+    within_limit(primary, asked).await
+}
+
+async fn within_limit<T>(
+    primary: &InstanceId,
+    asked: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
     match tokio::time::timeout(LIMIT, asked).await {
         Ok(answer) => answer,
         Err(_) => Err(UpstreamError::TooLong(primary.clone(), LIMIT)),
@@ -75,7 +101,7 @@ pub(super) async fn await_checkpoint(
 ) -> Result<(), UpstreamError> {
     let waited = async {
         let client = connect(settings, primary).await?;
-        while !question(&client, primary).await?.checkpointed {
+        while question(&client, primary).await?.1 == Checkpoint::Awaited {
             if let Err(error) = client.batch_execute("CHECKPOINT").await {
                 tracing::warn!(%primary, error = %said(&error), "no checkpoint can be asked for; waiting for the server's own");
                 tokio::time::sleep(POLL).await;
@@ -89,7 +115,17 @@ pub(super) async fn await_checkpoint(
     }
 }
 
-async fn question(client: &Client, primary: &InstanceId) -> Result<Primary, UpstreamError> {
+/// Whether a checkpoint has ended on the primary's own timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checkpoint {
+    Ended,
+    Awaited,
+}
+
+async fn question(
+    client: &Client,
+    primary: &InstanceId,
+) -> Result<(Theirs, Checkpoint), UpstreamError> {
     let failed =
         |error: tokio_postgres::Error| UpstreamError::Connection(primary.clone(), said(&error));
     let row = client.query_one(QUESTION, &[]).await.map_err(failed)?;
@@ -98,7 +134,6 @@ async fn question(client: &Client, primary: &InstanceId) -> Result<Primary, Upst
     }
     let system_identifier: String = row.try_get(1).map_err(failed)?;
     let checkpoint: i32 = row.try_get(2).map_err(failed)?;
-    let bytes: i64 = row.try_get(3).map_err(failed)?;
     let row = client.query_one(TIMELINE, &[]).await.map_err(failed)?;
     let timeline: i32 = row.try_get(0).map_err(failed)?;
     let timeline = Timeline(timeline.cast_unsigned());
@@ -111,14 +146,15 @@ async fn question(client: &Client, primary: &InstanceId) -> Result<Primary, Upst
             History::parse(later, &String::from_utf8_lossy(&content))?
         }
     };
-    Ok(Primary {
-        theirs: Theirs {
-            system_identifier,
-            history,
-        },
-        bytes: u64::try_from(bytes).unwrap_or(0),
-        checkpointed: checkpoint.cast_unsigned() == timeline.0,
-    })
+    let theirs = Theirs {
+        system_identifier,
+        history,
+    };
+    let ended = match checkpoint.cast_unsigned() == timeline.0 {
+        true => Checkpoint::Ended,
+        false => Checkpoint::Awaited,
+    };
+    Ok((theirs, ended))
 }
 
 /// Opens a connection as the rewind role. Whoever drops the client closes it.
