@@ -300,7 +300,8 @@ fn a_target_that_is_lost_while_the_pause_is_prepared_calls_it_off() {
         world.server(0).orders.contains(&"pause")
     });
     world.server(2).alive = false;
-    world.until("called off", |world| called_off(world));
+    let took = world.until("called off", |world| called_off(world));
+    assert!(took < Duration::from_secs(5), "{took:?}");
     world.server(0).pause_answer = None;
     world.run(Duration::from_secs(1));
     assert!(!world.server(0).paused);
