@@ -14,12 +14,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn of(server: &PostgresServer) -> Self {
+        Self::logged_in(server, Role::App)
+    }
+
+    pub(crate) fn logged_in(server: &PostgresServer, role: Role) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let conninfo = server.conninfo(Role::App);
+        let conninfo = server.conninfo(role);
         let (session, pid) = runtime.block_on(async {
             let (session, connection) = tokio_postgres::connect(&conninfo, NoTls).await.unwrap();
             tokio::spawn(connection);
@@ -31,6 +35,11 @@ impl Client {
             session,
             pid,
         }
+    }
+
+    pub(crate) fn execute(&self, statement: &str) {
+        let done = self.session.batch_execute(statement);
+        self.runtime.block_on(done).unwrap();
     }
 
     pub(crate) fn works(&self) -> bool {

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use sentinel_core::action::{ActionKind, Outcome};
 use sentinel_core::id::InstanceId;
-use sentinel_tests::postgres_server::{PostgresServer, PostgresVersion};
+use sentinel_tests::postgres_server::{PostgresServer, PostgresVersion, Role as Login};
 use sentinel_tests::wait;
 
-use crate::minded::Minded;
-use crate::rejoining::fill;
+use crate::client::Client;
+use crate::minded::{JOB, Minded};
+use crate::rejoining::{equal, fill};
 use crate::stalling::Stalling;
 
 /// A primary that was just promoted, and a standby that received beyond the fork, so that only its agent can bring it over.
@@ -100,4 +101,33 @@ fn an_order_is_not_carried_out_when_another_came_over_sql_while_the_primary_was_
         "{outcome:?}"
     );
     assert_untouched(&minded, &ahead, pid);
+}
+
+/// A smart stop waits for the clients; one that was there before can still freeze the server.
+#[test]
+fn a_job_does_not_undo_a_freeze_that_came_while_the_server_was_stopping() {
+    let (new, ahead) = promoted_and_ahead();
+    let mut minded = Minded::prepare(&ahead);
+    minded.settings.limits.smart = JOB;
+    minded.begin();
+    let (pid, client) = (ahead.pid(), Client::logged_in(&ahead, Login::Superuser));
+    let primary = new.instance();
+    let begun = minded.order(ActionKind::Repoint { primary }, 2);
+    assert!(matches!(begun, Outcome::UnderWay(_)), "{begun:?}");
+    ahead.wait_for_log("received smart shutdown request");
+    client.execute("ALTER SYSTEM SET primary_conninfo = ''");
+    drop(client);
+    wait::until_within(JOB, "the job has given up", || {
+        let problem = minded.status().problem;
+        problem.filter(|problem| problem.contains("may be frozen"))
+    });
+    wait::until("it runs again", || {
+        let found = ahead.try_query(Login::Superuser, "SHOW primary_conninfo");
+        found.ok().map(|found| assert_eq!(found, [[""]]))
+    });
+    assert_ne!(ahead.pid(), pid, "it was stopped");
+    // The order still holds, for all that its leader knows.
+    let primary = new.instance();
+    minded.order_until_done(&ActionKind::Repoint { primary }, 2);
+    equal(&new, &ahead);
 }

@@ -1,9 +1,9 @@
-//! Tells a job whether somebody else has given its server an order since the job was begun.
+//! Tells whether a primary was given an order over SQL, or ended, while its checkpoint before a switchover's stop was
+//! written.
 //!
-//! A job asks the primary first, which may take seconds, and a freeze does not wait for agents: it comes over SQL. A job
-//! that went on after it would start the server as a follower of the primary that is being deposed, and what that server
-//! then acknowledges is lost. Every order over SQL begins by closing all other acting sessions (rule S6), so the job
-//! keeps one, and goes on only while it stands. Knows nothing of the job.
+//! Every order over SQL begins by closing all other acting sessions (rule S6), so one is kept, and looked at afterwards. A
+//! server that gives none is not fenced: the stop itself is begun by another order, which is judged anew. What must not be
+//! missed, that a standby was frozen, is told by its files (`mandate`). Knows nothing of the pause.
 
 use std::time::Duration;
 

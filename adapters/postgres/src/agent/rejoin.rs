@@ -13,8 +13,8 @@ use super::configuration;
 use super::control::{self, Control, ControlError};
 use super::desk::Aim;
 use super::diverged::{self, Extent, Keep};
-use super::fence::Fence;
 use super::journal::{Journal, JournalError, Step};
+use super::mandate::Told;
 use super::own_history::own_history;
 use super::own_slot;
 use super::programs::{ProgramError, Programs};
@@ -48,10 +48,11 @@ pub(super) enum RejoinError {
         "a rewind or a copy of the data folder is unfinished, so that what it holds does not count"
     )]
     Unfinished,
-    /// Somebody acted on the server over SQL after the job was begun: a freeze, for all that is known here.
+    /// Somebody told the server something over SQL after the job was ordered: a freeze, for all that is known here. A standby
+    /// that was stopped meanwhile is started again as it was.
     #[error(
-        "the server was given another order after this one was begun, and may be frozen: nothing was touched; the order \
-         is to be given again if it still holds"
+        "the server was given another order over SQL after this one, and may be frozen: its data and settings were not \
+         touched; the order is to be given again if it still holds"
     )]
     Overtaken,
     #[error(transparent)]
@@ -88,6 +89,8 @@ pub(super) struct Rejoin<'a> {
     pub(super) programs: &'a Programs,
     pub(super) board: &'a Board,
     pub(super) journal: Journal,
+    /// What the server had been told when the job was ordered.
+    pub(super) told: Told,
 }
 
 impl Rejoin<'_> {
@@ -153,7 +156,6 @@ impl Rejoin<'_> {
 
     /// Looks before it touches anything, then stops the server and judges what it left.
     async fn begin(&mut self) -> Result<(), RejoinError> {
-        let fence = Fence::raise(self.settings).await;
         let primary = upstream::ask(self.settings, &self.journal.primary).await?;
         if !self.settings.data_dir.join("PG_VERSION").exists() {
             rebuild::check(self.settings, primary.bytes)?;
@@ -163,13 +165,17 @@ impl Rejoin<'_> {
         if control.system_identifier != primary.theirs.system_identifier {
             return Err(foreign(&control, &primary));
         }
-        if !fence.stood().await {
+        if self.is_overtaken() {
             return Err(RejoinError::Overtaken);
         }
         self.spare_a_later_life(&control);
         self.advance(Step::Begun)?;
         self.board.doing("stopping the server");
         server::stop(self.settings, StopMode::Smart).await?;
+        // Nobody can tell it anything any more, and nothing of it has been changed.
+        if self.is_overtaken() {
+            return self.stand_back().await;
+        }
         let own = self.own().await?;
         let judged = relation::judge(&own, &primary.theirs);
         tracing::info!(instance = %self.settings.instance, primary = %self.journal.primary, ?judged, "how the data folder stands to the primary");
@@ -189,6 +195,23 @@ impl Rejoin<'_> {
                 self.replace(&own, parting, &primary).await
             }
         }
+    }
+
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.told != Told::look(&self.settings.data_dir)
+    }
+
+    /// Gives up the job, and lets a standby go on as somebody else has told it. A primary is started by the policy only.
+    pub(super) async fn stand_back(&mut self) -> Result<(), RejoinError> {
+        tracing::warn!(instance = %self.settings.instance, "another order came over SQL before the server had stopped; the job is given up");
+        // The order, given again, has not been carried out.
+        self.journal.rebuild = false;
+        self.journal.life = None;
+        self.advance(Step::Finished)?;
+        if self.settings.is_standby() {
+            server::start(self.settings, self.programs).await?;
+        }
+        Err(RejoinError::Overtaken)
     }
 
     /// The order to rebuild was meant for data that are gone: what is here was made since, and only has to follow.

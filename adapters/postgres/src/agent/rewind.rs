@@ -9,6 +9,7 @@ use super::configuration;
 use super::control::{self, Left};
 use super::diverged;
 use super::journal::Step;
+use super::mandate::Told;
 use super::programs::{ProgramError, lend_password};
 use super::rebuild;
 use super::rejoin::{Rejoin, RejoinError, SETTINGS, io};
@@ -37,8 +38,13 @@ impl Rejoin<'_> {
                 let account = self.programs.account;
                 configuration::set(&self.settings.data_dir, [("primary_conninfo", "")], account)
                     .map_err(io(SETTINGS))?;
+                self.told = Told::look(&self.settings.data_dir);
                 server::start(self.settings, self.programs).await?;
                 server::stop(self.settings, StopMode::Fast).await?;
+                // It could be frozen as soon as it answered.
+                if self.is_overtaken() {
+                    return self.stand_back().await;
+                }
             }
         }
         configuration::save(&self.settings.data_dir, &self.aside()).map_err(io(SETTINGS))?;

@@ -321,16 +321,17 @@ pub(super) async fn begin(shared: &Arc<Shared>, aim: Aim, mandate: Mandate) -> R
     let worker = Arc::clone(shared);
     let job = aim.clone();
     shared.desk.begin(aim, epoch, failures, || {
-        tokio::spawn(work(worker, job, epoch))
+        tokio::spawn(work(worker, job, mandate))
     });
     Ok(())
 }
 
-async fn work(shared: Arc<Shared>, aim: Aim, epoch: u64) {
+async fn work(shared: Arc<Shared>, aim: Aim, mandate: Mandate) {
+    let epoch = mandate.token.epoch.0;
     tracing::info!(instance = %shared.settings.instance, ?aim, epoch, "a job begins");
     shared.board.update(|status| status.problem = None);
     let done = match (aim.primary(), &aim) {
-        (Some(primary), _) => rejoin(&shared, primary, &aim, epoch).await,
+        (Some(primary), _) => rejoin(&shared, primary, &aim, mandate).await,
         (None, Aim::StandDown { life }) => stand_down::run(&shared, life, epoch).await,
         (None, Aim::Follow { .. } | Aim::Rebuild { .. }) => Ok(()),
     };
@@ -361,9 +362,9 @@ async fn rejoin(
     shared: &Shared,
     primary: &InstanceId,
     aim: &Aim,
-    epoch: u64,
+    mandate: Mandate,
 ) -> Result<(), RejoinError> {
-    let settings = &shared.settings;
+    let (settings, epoch) = (&shared.settings, mandate.token.epoch.0);
     let found = Journal::open(&settings.state_dir)?.filter(Journal::is_open);
     let fresh = || Journal::begin(primary, aim, epoch);
     let mut rejoin = Rejoin {
@@ -371,6 +372,7 @@ async fn rejoin(
         programs: &shared.programs,
         board: &shared.board,
         journal: found.unwrap_or_else(fresh),
+        told: mandate.told,
     };
     rejoin.redirect(primary, aim, epoch)?;
     rejoin.run().await
