@@ -65,7 +65,7 @@ pub(super) enum JournalError {
     /// It is there and does not say what it should.
     #[error(
         "the journal `{}` of an unfinished rewind or rebuild is damaged: {problem}. The data folder may be half rewound and is not started. \
-         Remove the data folder and the journal, and the agent makes a new copy of the primary", .path.display()
+         Move the data folder and the journal away, and the agent makes a new copy of the primary; what only this instance had may be in that folder", .path.display()
     )]
     Damaged { path: PathBuf, problem: String },
     /// It cannot be read or written.
