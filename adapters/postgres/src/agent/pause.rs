@@ -223,7 +223,7 @@ async fn stop(shared: &Shared, pause: Kept) -> Result<Box<Facts>, String> {
     shared.pause_file.keep(pause).map_err(|error| {
         format!("the pause cannot be written down, so the server was not stopped: {error}")
     })?;
-    let stop = server::stop(settings, StopMode::Fast);
+    let stop = server::stop(settings, &shared.programs, StopMode::Fast);
     tokio::pin!(stop);
     let stopped = tokio::select! {
         stopped = &mut stop => stopped,

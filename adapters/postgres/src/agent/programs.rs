@@ -8,10 +8,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 
 use super::account::Account;
 use crate::credentials::Credentials;
@@ -21,6 +23,8 @@ use crate::credentials::Credentials;
 pub(super) struct Programs {
     bin_dir: PathBuf,
     pub(super) account: Option<Account>,
+    /// Held while the server of this agent is launched or stopped; see `server`.
+    pub(super) launching: Arc<Mutex<()>>,
 }
 
 /// What went wrong with a program.
@@ -84,6 +88,7 @@ impl Programs {
             Some(found) => Ok(Self {
                 bin_dir: found.clone(),
                 account,
+                launching: Arc::default(),
             }),
             None => {
                 let looked: Vec<_> = candidates
@@ -330,6 +335,7 @@ mod tests {
         Programs {
             bin_dir: "/usr/bin".into(),
             account: None,
+            launching: Arc::default(),
         }
     }
 

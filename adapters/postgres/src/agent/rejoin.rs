@@ -171,7 +171,7 @@ impl Rejoin<'_> {
         self.spare_a_later_life(&control);
         self.advance(Step::Begun)?;
         self.board.doing("stopping the server");
-        server::stop(self.settings, StopMode::Smart).await?;
+        server::stop(self.settings, self.programs, StopMode::Smart).await?;
         // Nobody can tell it anything any more, and nothing of it has been changed.
         if self.is_overtaken() {
             return self.stand_back().await;
@@ -343,7 +343,7 @@ impl Rejoin<'_> {
     }
 
     async fn copy(&mut self, folder: PathBuf) -> Result<(), RejoinError> {
-        server::stop(self.settings, StopMode::Smart).await?;
+        server::stop(self.settings, self.programs, StopMode::Smart).await?;
         let primary = self.journal.primary.clone();
         rebuild::copy(self.settings, self.programs, &primary, &folder, self.board).await?;
         let copied = control::read(self.programs, &folder).await?;
@@ -383,7 +383,7 @@ impl Rejoin<'_> {
     }
 
     async fn swap(&mut self, folder: &Path, old: PathBuf) -> Result<(), RejoinError> {
-        server::stop(self.settings, StopMode::Immediate).await?;
+        server::stop(self.settings, self.programs, StopMode::Immediate).await?;
         rebuild::swap(&self.settings.data_dir, folder, &old)?;
         self.journal.old = Some(old);
         self.advance(Step::Ready)

@@ -40,7 +40,7 @@ impl Rejoin<'_> {
                     .map_err(io(SETTINGS))?;
                 self.told = Told::look(&self.settings.data_dir);
                 server::start(self.settings, self.programs).await?;
-                server::stop(self.settings, StopMode::Fast).await?;
+                server::stop(self.settings, self.programs, StopMode::Fast).await?;
                 // It could be frozen as soon as it answered.
                 if self.is_overtaken() {
                     return self.stand_back().await;
@@ -77,7 +77,7 @@ impl Rejoin<'_> {
 
     pub(super) async fn rewind(&mut self) -> Result<(), RejoinError> {
         let from = self.journal.primary.clone();
-        server::stop(self.settings, StopMode::Immediate).await?;
+        server::stop(self.settings, self.programs, StopMode::Immediate).await?;
         if self.journal.rewinds >= REWINDS_MAX {
             return self.give_up_rewind("it was broken off too often").await;
         }

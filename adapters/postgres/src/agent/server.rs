@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::account::Account;
@@ -128,10 +128,6 @@ pub(super) fn adopt(settings: &AgentSettings) -> Result<Option<Running>, String>
     }
 }
 
-/// Held from the look whether a server runs until the one that was launched can be seen: a stop in between would find
-/// nobody, and a job would work on a folder in which a server is about to start.
-static LAUNCHING: Mutex<()> = Mutex::const_new(());
-
 /// Starts the server and waits until it answers. Broken off, it leaves a server that can be seen.
 pub(super) async fn start(
     settings: &AgentSettings,
@@ -153,9 +149,11 @@ pub(super) async fn start(
     }
 }
 
-/// Launches a server, unless one runs, and waits until it can be identified.
+/// Launches a server, unless one runs, and waits until it can be identified. Nobody else launches or stops it meanwhile: a
+/// stop between the look and the launch would find nobody, and a job would work on a folder in which a server is about to
+/// start.
 async fn launch_one(settings: AgentSettings, programs: Programs) -> Result<Running, StartError> {
-    let _launching = LAUNCHING.lock().await;
+    let _launching = programs.launching.lock().await;
     if let Some(running) = adopt(&settings).map_err(StartError::Unclear)? {
         return Ok(running);
     }
@@ -329,8 +327,12 @@ fn end_of_log(settings: &AgentSettings, from: u64) -> String {
 
 /// Stops the server of this folder, if one runs, beginning with the given mode. When this returns, no process of it is
 /// left.
-pub(super) async fn stop(settings: &AgentSettings, begin: StopMode) -> Result<(), StopError> {
-    let _launching = LAUNCHING.lock().await;
+pub(super) async fn stop(
+    settings: &AgentSettings,
+    programs: &Programs,
+    begin: StopMode,
+) -> Result<(), StopError> {
+    let _launching = programs.launching.lock().await;
     let Some(running) = adopt(settings).map_err(StopError::Unclear)? else {
         remnants::clear(&settings.data_dir).await?;
         return Ok(());

@@ -33,7 +33,7 @@ pub(super) async fn run(
     if !settings.is_standby() {
         shared.board.doing("stopping the server");
         // Smart would wait for clients, of whom none can be acknowledged anything.
-        server::stop(settings, StopMode::Fast).await?;
+        server::stop(settings, programs, StopMode::Fast).await?;
         let epoch = Epoch(epoch);
         let nobody = sync_names::nobody(Token { epoch, step: 0 });
         let set = [("primary_conninfo", ""), (SYNC_NAMES, nobody.as_str())];
