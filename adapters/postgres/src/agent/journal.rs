@@ -53,7 +53,10 @@ pub(super) struct Journal {
     /// Where the diverged log was saved.
     pub(super) diverged: Option<PathBuf>,
     /// Where the former data folder is kept until the new one runs.
-    pub(super) old: Option<PathBuf>,
+    old: Option<PathBuf>,
+    /// Others of the kind, of a job that took another primary before its copy ran.
+    #[serde(default)]
+    older: Vec<PathBuf>,
 }
 
 const VERSION: u32 = 1;
@@ -86,6 +89,7 @@ impl Journal {
             rewinds: 0,
             diverged: None,
             old: None,
+            older: Vec::new(),
         }
     }
 
@@ -127,6 +131,34 @@ impl Journal {
             .life()
             .is_none_or(|life| self.life.as_ref() == Some(life));
         !self.is_open() && same && gone
+    }
+
+    /// Takes over the folders of a job that was given up before it could remove them.
+    pub(super) fn inherit(&mut self, mut given_up: Self) {
+        self.older.append(&mut given_up.take_former());
+    }
+
+    /// Takes another primary, or a copy where a rewind was ordered.
+    pub(super) fn redirect(&mut self, primary: &InstanceId, aim: &Aim) {
+        if self.primary != *primary {
+            // Its history may part from ours earlier: what was kept is not all that only this folder has.
+            self.diverged = None;
+        }
+        self.primary = primary.clone();
+        self.rebuild = aim.is_rebuild();
+        self.life = aim.life().cloned();
+    }
+
+    /// The former data folder is in `old` from here on.
+    pub(super) fn set_aside(&mut self, old: PathBuf) {
+        self.older.extend(self.old.replace(old));
+    }
+
+    /// The former data folders, which nobody needs once the new one runs.
+    pub(super) fn take_former(&mut self) -> Vec<PathBuf> {
+        let mut former = std::mem::take(&mut self.older);
+        former.extend(self.old.take());
+        former
     }
 
     /// Goes on to a step: it is on disk when this returns.
@@ -173,6 +205,66 @@ mod tests {
         rebuilt.advance(folder.path(), Step::Finished).unwrap();
         assert!(rebuilt.fulfils(&rebuild("first"), 3));
         assert!(!rebuilt.fulfils(&rebuild("second"), 3));
+    }
+
+    #[test]
+    fn no_former_data_folder_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (InstanceId::new("::1", 5432), InstanceId::new("::1", 5433));
+        let follow = |primary: &InstanceId| Aim::Follow {
+            primary: primary.clone(),
+        };
+        let mut journal = Journal::begin(&first, &follow(&first), 3);
+        for old in ["a", "b"] {
+            journal.set_aside(old.into());
+        }
+        journal.advance(folder.path(), Step::Finished).unwrap();
+        let given_up = Journal::open(folder.path()).unwrap().unwrap();
+        let mut journal = Journal::begin(&second, &follow(&second), 4);
+        journal.inherit(given_up);
+        journal.set_aside("c".into());
+        let former = journal.take_former();
+        assert_eq!(former, ["a", "b", "c"].map(PathBuf::from));
+        assert!(journal.take_former().is_empty());
+    }
+
+    #[test]
+    fn a_journal_without_older_folders_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let primary = InstanceId::new("::1", 5432);
+        let follow = Aim::Follow {
+            primary: primary.clone(),
+        };
+        let mut journal = Journal::begin(&primary, &follow, 3);
+        journal.advance(folder.path(), Step::Ready).unwrap();
+        let path = folder.path().join(FILE);
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json.as_object_mut().unwrap().remove("older").unwrap();
+        fs::write(&path, json.to_string()).unwrap();
+        assert_eq!(Journal::open(folder.path()).unwrap(), Some(journal));
+    }
+
+    #[test]
+    fn what_parts_from_another_primary_is_kept_anew() {
+        let (first, second) = (InstanceId::new("::1", 5432), InstanceId::new("::1", 5433));
+        let rebuild = Aim::Rebuild {
+            primary: first.clone(),
+            life: "1".into(),
+        };
+        let follow = Aim::Follow {
+            primary: second.clone(),
+        };
+        let mut journal = Journal::begin(&first, &follow, 3);
+        let kept: PathBuf = "kept".into();
+        journal.diverged = Some(kept.clone());
+        journal.redirect(&first, &rebuild);
+        assert_eq!(
+            (journal.diverged.as_ref(), journal.rebuild),
+            (Some(&kept), true)
+        );
+        journal.redirect(&second, &follow);
+        assert_eq!((journal.diverged.as_ref(), journal.rebuild), (None, false));
     }
 
     #[test]

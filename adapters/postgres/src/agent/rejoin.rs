@@ -123,9 +123,7 @@ impl Rejoin<'_> {
             return Ok(());
         }
         tracing::info!(instance = %self.settings.instance, from = %self.journal.primary, to = %primary, "an unfinished job takes another primary");
-        self.journal.primary = primary.clone();
-        self.journal.rebuild = aim.is_rebuild();
-        self.journal.life = aim.life().cloned();
+        self.journal.redirect(primary, aim);
         match self.journal.step.clone() {
             Step::Rewinding | Step::Rewound => {
                 configuration::restore(
@@ -142,7 +140,7 @@ impl Rejoin<'_> {
             }
             Step::Swapping { folder, old } => {
                 rebuild::swap(&self.settings.data_dir, &folder, &old)?;
-                self.journal.old = Some(old);
+                self.journal.set_aside(old);
                 self.advance(Step::Begun)
             }
             Step::Begun | Step::Ready | Step::Finished => self.advance(Step::Begun),
@@ -385,7 +383,7 @@ impl Rejoin<'_> {
     async fn swap(&mut self, folder: &Path, old: PathBuf) -> Result<(), RejoinError> {
         server::stop(self.settings, self.programs, StopMode::Immediate).await?;
         rebuild::swap(&self.settings.data_dir, folder, &old)?;
-        self.journal.old = Some(old);
+        self.journal.set_aside(old);
         self.advance(Step::Ready)
     }
 
@@ -395,8 +393,8 @@ impl Rejoin<'_> {
         while server::start(self.settings, self.programs).await?.1 == Reached::Starting {
             tracing::info!(instance = %self.settings.instance, "the standby is still recovering");
         }
-        if let Some(old) = self.journal.old.take() {
-            rebuild::remove(&old)?;
+        for former in self.journal.take_former() {
+            rebuild::remove(&former)?;
         }
         self.advance(Step::Finished)
     }

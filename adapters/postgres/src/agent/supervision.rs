@@ -365,13 +365,21 @@ async fn rejoin(
     mandate: Mandate,
 ) -> Result<(), RejoinError> {
     let (settings, epoch) = (&shared.settings, mandate.token.epoch.0);
-    let found = Journal::open(&settings.state_dir)?.filter(Journal::is_open);
     let fresh = || Journal::begin(primary, aim, epoch);
+    let journal = match Journal::open(&settings.state_dir)? {
+        Some(open) if open.is_open() => open,
+        Some(over) => {
+            let mut journal = fresh();
+            journal.inherit(over);
+            journal
+        }
+        None => fresh(),
+    };
     let mut rejoin = Rejoin {
         settings,
         programs: &shared.programs,
         board: &shared.board,
-        journal: found.unwrap_or_else(fresh),
+        journal,
         told: mandate.told,
     };
     rejoin.redirect(primary, aim, epoch)?;
