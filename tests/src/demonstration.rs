@@ -126,7 +126,8 @@ pub fn assert_replaced(object: &Value, engine: &str, fault: &str) {
     assert_eq!(object["engine"], engine);
     assert_eq!(object["durability"], "quorum");
     assert_eq!(object["writes_lost"], 0);
-    assert_eq!(object["epoch"], 2);
+    // One epoch for the first primary, and one for each failover: a machine that stands still may bring about another.
+    assert!(object["epoch"].as_u64() >= Some(2), "{object}");
     assert_ne!(object["old_primary"], object["new_primary"]);
     let times = ["detected_ms", "decided_ms", "promoted_ms", "first_write_ms"];
     let times: Vec<f64> = (times.iter().filter(looked_at))

@@ -13,42 +13,44 @@ use crate::lsn::Lsn;
 /// Functions that fail on the other role stand behind `CASE`; a promotion between two of them makes the
 /// whole question fail with 55000, and it is asked again.
 pub(crate) const STATUS: &str = r"
-SELECT s.system_identifier::text,
-       extract(epoch FROM (pg_stat_file('PG_VERSION')).change)::bigint::text,
-       (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint::text,
-       current_setting('port'),
-       md5(current_setting('data_directory')),
-       r.standby::text,
-       CASE WHEN NOT r.standby THEN pg_current_wal_flush_lsn()::text END,
-       CASE WHEN NOT r.standby THEN pg_walfile_name(pg_current_wal_flush_lsn()) END,
-       CASE WHEN r.standby THEN pg_last_wal_receive_lsn()::text END,
-       CASE WHEN r.standby THEN pg_last_wal_replay_lsn()::text END,
-       CASE WHEN r.standby THEN pg_is_wal_replay_paused()::text END,
-       CASE WHEN r.standby THEN (SELECT a.wait_event FROM pg_stat_activity a WHERE a.backend_type = 'startup') END,
-       CASE WHEN r.standby THEN (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'walreceiver')::text END,
-       w.status,
-       w.received_tli::text,
-       w.flushed_lsn::text,
-       current_setting('primary_conninfo'),
-       current_setting('primary_slot_name'),
-       current_setting('recovery_min_apply_delay'),
-       current_setting('synchronous_standby_names'),
-       current_setting('fsync'),
-       current_setting('synchronous_commit'),
-       current_setting('default_transaction_read_only'),
-       current_setting('allow_alter_system', true),
-       current_setting('sentinel.priority', true),
-       (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'),
-       p.names, p.states, p.flushed, p.priorities, p.replayed,
-       coalesce(current_setting('restore_command', true), '')
+SELECT s.system_identifier::text AS system_identifier,
+       extract(epoch FROM (pg_stat_file('PG_VERSION')).change)::bigint::text AS pg_version,
+       (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint::text AS started,
+       current_setting('port') AS port,
+       md5(current_setting('data_directory')) AS data_directory,
+       r.standby::text AS standby,
+       CASE WHEN NOT r.standby THEN pg_current_wal_flush_lsn()::text END AS flushed,
+       CASE WHEN NOT r.standby THEN pg_walfile_name(pg_current_wal_flush_lsn()) END AS log_file,
+       CASE WHEN r.standby THEN pg_last_wal_receive_lsn()::text END AS received,
+       CASE WHEN r.standby THEN pg_last_wal_replay_lsn()::text END AS replayed,
+       CASE WHEN r.standby THEN pg_is_wal_replay_paused()::text END AS replay_paused,
+       CASE WHEN r.standby THEN (SELECT a.wait_event FROM pg_stat_activity a WHERE a.backend_type = 'startup') END
+           AS startup_waits,
+       CASE WHEN r.standby THEN (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'walreceiver')::text END
+           AS receivers,
+       w.status AS receiver_status,
+       w.received_tli::text AS receiver_timeline,
+       w.flushed_lsn::text AS receiver_flushed,
+       current_setting('primary_conninfo') AS primary_conninfo,
+       current_setting('primary_slot_name') AS primary_slot_name,
+       current_setting('recovery_min_apply_delay') AS recovery_min_apply_delay,
+       current_setting('restore_command', true) AS restore_command,
+       current_setting('synchronous_standby_names') AS synchronous_standby_names,
+       current_setting('fsync') AS fsync,
+       current_setting('synchronous_commit') AS synchronous_commit,
+       current_setting('default_transaction_read_only') AS default_transaction_read_only,
+       current_setting('allow_alter_system', true) AS allow_alter_system,
+       current_setting('sentinel.priority', true) AS priority,
+       (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size') AS wal_segment_size,
+       p.names, p.states, p.flushed_by, p.priorities, p.replayed_by
 FROM pg_control_system() s
 CROSS JOIN (SELECT pg_is_in_recovery() AS standby) r
 LEFT JOIN pg_stat_wal_receiver w ON true
 CROSS JOIN (SELECT array_agg(application_name ORDER BY backend_start) AS names,
                    array_agg(coalesce(state, '') ORDER BY backend_start) AS states,
-                   array_agg(coalesce(flush_lsn, '0/0')::text ORDER BY backend_start) AS flushed,
+                   array_agg(coalesce(flush_lsn, '0/0')::text ORDER BY backend_start) AS flushed_by,
                    array_agg(coalesce(sync_priority, 0)::text ORDER BY backend_start) AS priorities,
-                   array_agg(coalesce(replay_lsn, '0/0')::text ORDER BY backend_start) AS replayed
+                   array_agg(coalesce(replay_lsn, '0/0')::text ORDER BY backend_start) AS replayed_by
             FROM pg_stat_replication) p";
 
 /// What a server says of itself.
@@ -140,7 +142,7 @@ pub(crate) struct ReceiverRow {
     pub(crate) synchronous: bool,
 }
 
-/// Why a row is no status; the text says which column.
+/// Why a row is no status: the column.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the server's {0} cannot be read; give the role what `sentinel postgres grants` prints, or report its version"
@@ -149,32 +151,32 @@ pub(crate) struct Unreadable(&'static str);
 
 /// Takes the row of [`STATUS`] apart.
 pub(crate) fn read(row: &Row) -> Result<Status, Unreadable> {
-    let standby = text(row, 5, "role")? == "true";
+    let standby = text(row, "standby")? == "true";
     let settings = settings(row)?;
     let place = if standby {
-        let replayed = maybe(row, 9, "replayed position")?.unwrap_or_default();
+        let replayed = maybe(row, "replayed")?.unwrap_or_default();
         let receipt = |at: &Lsn| is_receipt(*at, replayed, settings.segment);
         Place::Standby(StandbyPlace {
-            received: maybe(row, 8, "received position")?.filter(receipt),
-            asked: maybe(row, 8, "received position")?,
+            received: maybe(row, "received")?.filter(receipt),
+            asked: maybe(row, "received")?,
             replayed,
-            replay_paused: maybe_text(row, 10, "state of replay")?.as_deref() == Some("true"),
-            startup_waits: maybe_text(row, 11, "startup process")?,
-            receiver_runs: maybe_text(row, 12, "WAL receiver")?.is_some_and(|count| count != "0"),
+            replay_paused: maybe_text(row, "replay_paused")?.as_deref() == Some("true"),
+            startup_waits: maybe_text(row, "startup_waits")?,
+            receiver_runs: maybe_text(row, "receivers")?.is_some_and(|count| count != "0"),
             receiver: receiver(row, receipt)?,
         })
     } else {
         Place::Primary {
-            flushed: parsed(row, 6, "flushed position")?,
-            timeline: timeline_of(&text(row, 7, "log file")?).ok_or(Unreadable("log file"))?,
+            flushed: parsed(row, "flushed")?,
+            timeline: timeline_of(&text(row, "log_file")?).ok_or(Unreadable("log_file"))?,
         }
     };
     Ok(Status {
-        system: SystemId(text(row, 0, "system identifier")?),
-        version_file_changed: parsed(row, 1, "PG_VERSION")?,
-        started: parsed(row, 2, "start time")?,
-        port: text(row, 3, "port")?,
-        folder: text(row, 4, "data_directory")?,
+        system: SystemId(text(row, "system_identifier")?),
+        version_file_changed: parsed(row, "pg_version")?,
+        started: parsed(row, "started")?,
+        port: text(row, "port")?,
+        folder: text(row, "data_directory")?,
         place,
         settings,
         receivers: receivers(row)?,
@@ -183,17 +185,17 @@ pub(crate) fn read(row: &Row) -> Result<Status, Unreadable> {
 
 fn settings(row: &Row) -> Result<Settings, Unreadable> {
     Ok(Settings {
-        conninfo: Hidden(text(row, 16, "primary_conninfo")?),
-        slot_name: text(row, 17, "primary_slot_name")?,
-        apply_delay: text(row, 18, "recovery_min_apply_delay")?,
-        sync_names: text(row, 19, "synchronous_standby_names")?,
-        fsync: text(row, 20, "fsync")?,
-        synchronous_commit: text(row, 21, "synchronous_commit")?,
-        read_only: text(row, 22, "default_transaction_read_only")?,
-        allow_alter_system: maybe_text(row, 23, "allow_alter_system")?,
-        priority: maybe_text(row, 24, "sentinel.priority")?,
-        segment: parsed(row, 25, "wal_segment_size")?,
-        restores: !text(row, 31, "restore_command")?.is_empty(),
+        conninfo: Hidden(text(row, "primary_conninfo")?),
+        slot_name: text(row, "primary_slot_name")?,
+        apply_delay: text(row, "recovery_min_apply_delay")?,
+        sync_names: text(row, "synchronous_standby_names")?,
+        fsync: text(row, "fsync")?,
+        synchronous_commit: text(row, "synchronous_commit")?,
+        read_only: text(row, "default_transaction_read_only")?,
+        allow_alter_system: maybe_text(row, "allow_alter_system")?,
+        priority: maybe_text(row, "priority")?,
+        segment: parsed(row, "wal_segment_size")?,
+        restores: maybe_text(row, "restore_command")?.is_some_and(|command| !command.is_empty()),
     })
 }
 
@@ -209,35 +211,36 @@ fn is_receipt(at: Lsn, replayed: Lsn, segment: u64) -> bool {
 
 /// A receiver that has just started has written nothing yet and says so with NULL.
 fn receiver(row: &Row, receipt: impl Fn(&Lsn) -> bool) -> Result<Option<Receiver>, Unreadable> {
-    let Some(status) = maybe_text(row, 13, "pg_stat_wal_receiver")? else {
+    let Some(status) = maybe_text(row, "receiver_status")? else {
         return Ok(None);
     };
-    let timeline = maybe(row, 14, "received timeline")?.unwrap_or_default();
+    let timeline = maybe(row, "receiver_timeline")?.unwrap_or_default();
     Ok(Some(Receiver {
         status,
         timeline: Timeline(timeline),
-        flushed: maybe(row, 15, "flushed position")?
+        flushed: maybe(row, "receiver_flushed")?
             .filter(receipt)
             .unwrap_or_default(),
     }))
 }
 
 fn receivers(row: &Row) -> Result<Vec<ReceiverRow>, Unreadable> {
-    const WHAT: &str = "pg_stat_replication";
-    let column = |index| -> Result<Vec<String>, Unreadable> {
-        let values: Option<Vec<String>> = row.try_get(index).map_err(|_| Unreadable(WHAT))?;
+    let column = |name: &'static str| -> Result<Vec<String>, Unreadable> {
+        let values: Option<Vec<String>> = row.try_get(name).map_err(|_| Unreadable(name))?;
         Ok(values.unwrap_or_default())
     };
-    let (names, states) = (column(26)?, column(27)?);
-    let (flushed, priorities) = (column(28)?, column(29)?);
-    let places = flushed.into_iter().zip(column(30)?);
-    let rows = names.into_iter().zip(states).zip(places).zip(priorities);
+    let lsn = |text: &str| text.parse().map_err(|_| Unreadable("pg_stat_replication"));
+    let places = column("flushed_by")?
+        .into_iter()
+        .zip(column("replayed_by")?);
+    let who = column("names")?.into_iter().zip(column("states")?);
+    let rows = who.zip(places).zip(column("priorities")?);
     rows.map(|(((name, state), (flushed, replayed)), priority)| {
         Ok(ReceiverRow {
             name,
             state,
-            flushed: flushed.parse().map_err(|_| Unreadable(WHAT))?,
-            replayed: replayed.parse().map_err(|_| Unreadable(WHAT))?,
+            flushed: lsn(&flushed)?,
+            replayed: lsn(&replayed)?,
             synchronous: priority != "0",
         })
     })
@@ -249,22 +252,22 @@ fn timeline_of(file: &str) -> Option<Timeline> {
     u32::from_str_radix(file.get(..8)?, 16).ok().map(Timeline)
 }
 
-fn maybe_text(row: &Row, index: usize, what: &'static str) -> Result<Option<String>, Unreadable> {
-    row.try_get(index).map_err(|_| Unreadable(what))
+fn maybe_text(row: &Row, column: &'static str) -> Result<Option<String>, Unreadable> {
+    row.try_get(column).map_err(|_| Unreadable(column))
 }
 
-fn text(row: &Row, index: usize, what: &'static str) -> Result<String, Unreadable> {
-    maybe_text(row, index, what)?.ok_or(Unreadable(what))
+fn text(row: &Row, column: &'static str) -> Result<String, Unreadable> {
+    maybe_text(row, column)?.ok_or(Unreadable(column))
 }
 
-fn maybe<T: FromStr>(row: &Row, index: usize, what: &'static str) -> Result<Option<T>, Unreadable> {
-    let text = maybe_text(row, index, what)?;
-    text.map(|text| text.parse().map_err(|_| Unreadable(what)))
+fn maybe<T: FromStr>(row: &Row, column: &'static str) -> Result<Option<T>, Unreadable> {
+    let text = maybe_text(row, column)?;
+    text.map(|text| text.parse().map_err(|_| Unreadable(column)))
         .transpose()
 }
 
-fn parsed<T: FromStr>(row: &Row, index: usize, what: &'static str) -> Result<T, Unreadable> {
-    maybe(row, index, what)?.ok_or(Unreadable(what))
+fn parsed<T: FromStr>(row: &Row, column: &'static str) -> Result<T, Unreadable> {
+    maybe(row, column)?.ok_or(Unreadable(column))
 }
 
 #[cfg(test)]
