@@ -141,7 +141,7 @@ fn a_data_folder_in_use() {
 }
 
 /// What to do about a log that cannot be read or is gone.
-const REMEDY: &str = "check the disk, and only while a majority of the other voters is healthy move the whole data folder away and start again, so that this node learns everything from them";
+const REMEDY: &str = "check the disk, and only while a majority of the other voters is healthy move `raft` and `has_log` out of the data folder and start again, so that this node learns everything from them";
 
 /// Length of a log's header, as it says itself.
 fn header_bytes(log: &[u8]) -> usize {

@@ -241,11 +241,15 @@ fn a_voter_with_a_damaged_log_learns_everything_from_the_others() {
     let refusal = cluster.nodes[voter].refuses_to_start();
     assert!(refusal.contains(" is damaged at byte "), "{refusal}");
     assert!(
-        refusal.contains("move the whole data folder away and start again"),
+        refusal.contains("move `raft` and `has_log` out of the data folder and start again"),
         "{refusal}"
     );
 
-    std::fs::rename(&folder, folder.with_extension("away")).unwrap();
+    let away = folder.with_extension("away");
+    std::fs::create_dir(&away).unwrap();
+    for name in ["raft", "has_log"] {
+        std::fs::rename(folder.join(name), away.join(name)).unwrap();
+    }
     cluster.nodes[voter].restart();
     assert_eq!(cluster.wait_whole(), before);
     // With another voter dead, a failover needs the vote of the one that came back.

@@ -72,7 +72,7 @@ pub enum LogError {
     /// Records that were durable cannot be read. The disk's fault; nothing was changed.
     #[error(
         "{} is damaged at byte {offset} ({problem}): this node may have forgotten a vote and must not start with it; \
-         check the disk, and only while a majority of the other voters is healthy move the whole data folder away and \
+         check the disk, and only while a majority of the other voters is healthy move `raft` and `has_log` out of the data folder and \
          start again, so that this node learns everything from them",
         .file.display()
     )]
@@ -87,7 +87,7 @@ pub enum LogError {
     /// A log was kept here, and there is none. The disk's fault, or a mistaken deletion; nothing was changed.
     #[error(
         "{} has no log, and this node kept one there: it has forgotten its votes and must not start without them; \
-         check the disk, and only while a majority of the other voters is healthy move the whole data folder away and \
+         check the disk, and only while a majority of the other voters is healthy move `raft` and `has_log` out of the data folder and \
          start again, so that this node learns everything from them",
         .folder.display()
     )]

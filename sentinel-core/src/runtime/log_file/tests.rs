@@ -259,8 +259,8 @@ fn a_log_that_is_gone_is_an_error() {
                 reopened(folder.path()).unwrap_err().to_string(),
                 format!(
                     "{} has no log, and this node kept one there: it has forgotten its votes and must not start without them; \
-                     check the disk, and only while a majority of the other voters is healthy move the whole data folder \
-                     away and start again, so that this node learns everything from them",
+                     check the disk, and only while a majority of the other voters is healthy move `raft` and `has_log` out of \
+                     the data folder and start again, so that this node learns everything from them",
                     raft.display()
                 )
             );
