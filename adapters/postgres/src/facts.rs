@@ -214,6 +214,33 @@ fn replicas(rows: &[ReceiverRow]) -> Vec<ReplicaLink> {
     replicas.into_values().collect()
 }
 
+/// What tests begin from.
+#[cfg(test)]
+pub(crate) mod samples {
+    use sentinel_core::observation::{Facts, Persistable, RestartGuard, Role, Writes};
+
+    /// Of a server in this role, of which nothing else is of interest.
+    pub(crate) fn of(role: Role) -> Facts {
+        Facts {
+            incarnation: "7.1".into(),
+            server: "7".into(),
+            role,
+            position: None,
+            fork: None,
+            synced: true,
+            holds_data: true,
+            persistable: Persistable::Yes,
+            priority: 100,
+            write_quorum: None,
+            replicas: Vec::new(),
+            restart_guard: RestartGuard::Unneeded,
+            writes: Writes::Taken,
+            applied: None,
+            trouble: None,
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]

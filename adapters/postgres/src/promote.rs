@@ -105,8 +105,9 @@ pub(crate) async fn promote(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sentinel_core::id::{Incarnation, InstanceId, ServerId};
-    use sentinel_core::observation::{Link, Persistable, RestartGuard};
+    use crate::facts::samples;
+    use sentinel_core::id::{Incarnation, InstanceId};
+    use sentinel_core::observation::Link;
     use sentinel_core::position::{Lineage, Offset};
 
     fn at(lineage: &str, offset: u64) -> Position {
@@ -118,21 +119,9 @@ mod tests {
 
     fn facts(role: Role, position: Position, fork: Option<Position>) -> Facts {
         Facts {
-            incarnation: Incarnation::new("7.1"),
-            server: ServerId::new("s"),
-            role,
             position: Some(position),
             fork,
-            synced: true,
-            holds_data: true,
-            persistable: Persistable::Yes,
-            priority: 100,
-            write_quorum: None,
-            replicas: Vec::new(),
-            restart_guard: RestartGuard::Unneeded,
-            writes: Writes::Taken,
-            applied: None,
-            trouble: None,
+            ..samples::of(role)
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::settings::AgentSettings;
 use crate::connection::{Connection, Purpose};
 
-/// A server that takes longer hangs, and is not given orders either.
+/// A server that takes longer is not fenced.
 const LIMIT: Duration = Duration::from_millis(500);
 
 /// An acting session on the server, if it runs.

@@ -44,37 +44,18 @@ fn judge<'a>(
 #[cfg(test)]
 mod tests {
     use sentinel_core::id::Token;
-    use sentinel_core::observation::{Link, Persistable, RestartGuard, Writes};
+    use sentinel_core::observation::Link;
 
     use super::*;
+    use crate::facts::samples;
 
     fn instance(port: u16) -> InstanceId {
         InstanceId::new("10.0.0.1", port)
     }
 
-    fn of(role: Role) -> Facts {
-        Facts {
-            incarnation: "7.1".into(),
-            server: "7".into(),
-            role,
-            position: None,
-            fork: None,
-            synced: true,
-            holds_data: true,
-            persistable: Persistable::Yes,
-            priority: 100,
-            write_quorum: None,
-            replicas: Vec::new(),
-            restart_guard: RestartGuard::Unneeded,
-            writes: Writes::Taken,
-            applied: None,
-            trouble: None,
-        }
-    }
-
     fn standby(upstream: Upstream) -> Facts {
         let link = Link::Broken;
-        of(Role::Replica { upstream, link })
+        samples::of(Role::Replica { upstream, link })
     }
 
     #[test]
@@ -91,7 +72,7 @@ mod tests {
         assert!(judged(1, &[frozen.clone(), ours.clone()]));
         assert!(!judged(2, &[frozen.clone(), ours.clone()]));
         assert!(judged(2, &[ours.clone(), ours]));
-        assert!(!judged(1, &[frozen, theirs, of(Role::Primary)]));
+        assert!(!judged(1, &[frozen, theirs, samples::of(Role::Primary)]));
         assert!(!judged(1, &[]));
     }
 }

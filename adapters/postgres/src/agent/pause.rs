@@ -199,7 +199,7 @@ async fn checkpoints(shared: &Shared) -> Result<(), String> {
     }
 }
 
-/// The job that stops the server. Nothing ends it but its own end.
+/// The job that stops the server. No order gives it up; a job that takes the server over, and a start, end it (`Pausing::end`).
 async fn hold(shared: Arc<Shared>, pause: Kept, until: Instant) {
     let phase = match stop(&shared, pause).await {
         Ok(facts) => Phase::Stopped { facts, until },

@@ -151,31 +151,19 @@ fn read(path: &Path) -> io::Result<Option<Kept>> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use sentinel_core::id::InstanceId;
-    use sentinel_core::observation::{Persistable, RestartGuard, Role, WriteQuorum, Writes};
+    use sentinel_core::observation::{Role, WriteQuorum};
 
     use super::*;
+    use crate::facts::samples;
 
     fn facts() -> Box<Facts> {
         Box::new(Facts {
-            incarnation: "7.1".into(),
-            server: "7".into(),
-            role: Role::Primary,
-            position: None,
-            fork: None,
-            synced: true,
-            holds_data: true,
-            persistable: Persistable::Yes,
-            priority: 100,
             write_quorum: Some(WriteQuorum {
                 version: Token::default(),
                 k: 1,
                 members: [InstanceId::new("::1", 2)].into(),
             }),
-            replicas: Vec::new(),
-            restart_guard: RestartGuard::Unneeded,
-            writes: Writes::Taken,
-            applied: None,
-            trouble: None,
+            ..samples::of(Role::Primary)
         })
     }
 

@@ -98,10 +98,11 @@ async fn reopen(shared: &Shared) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use sentinel_core::id::{InstanceId, Token};
-    use sentinel_core::observation::{Persistable, ReplicaLink, RestartGuard, WriteQuorum};
+    use sentinel_core::observation::{ReplicaLink, WriteQuorum};
     use sentinel_core::position::Offset;
 
     use super::*;
+    use crate::facts::samples;
 
     fn instance(port: u16) -> InstanceId {
         InstanceId::new("10.0.0.1", port)
@@ -116,25 +117,14 @@ mod tests {
             applied: None,
         };
         Facts {
-            incarnation: "7.1".into(),
-            server: "7".into(),
-            role: Role::Primary,
-            position: None,
-            fork: None,
-            synced: true,
-            holds_data: true,
-            persistable: Persistable::Yes,
-            priority: 100,
             write_quorum: Some(WriteQuorum {
                 version: Token::default(),
                 k: 1,
                 members: [instance(2), instance(3)].into(),
             }),
             replicas: replicas.iter().map(replica).collect(),
-            restart_guard: RestartGuard::Unneeded,
             writes: Writes::Refused,
-            applied: None,
-            trouble: None,
+            ..samples::of(Role::Primary)
         }
     }
 
